@@ -1,0 +1,7 @@
+//! Words of CUDA: result codes, the table of the driver API and NVML, and the one trait that every GPU is reached by.
+
+pub mod driver;
+mod error;
+
+pub use driver::*;
+pub use error::{CuError, CuResult, code_of};
