@@ -69,11 +69,12 @@ pub enum Operand {
     Imm(u64),
     /// Address of a module variable (`.global` or `.const`) plus an offset in bytes.
     Global(u32, i64),
-    /// Offset in the block's shared memory; the dynamically sized part begins at [`Kernel::shared_bytes`] rounded up to 16.
+    /// Offset in the block's shared memory; the dynamically sized part begins at [`Kernel::shared_bytes`] rounded up to 16
+    /// (lowering pads `shared_bytes` where the dynamic array asks for more).
     Shared(i64),
     /// Offset in the thread's local memory.
     Local(i64),
-    /// Address of the parameter buffer plus an offset (generic address).
+    /// Offset in the kernel's parameter buffer.
     Param(i64),
 }
 
@@ -90,7 +91,7 @@ pub enum Space {
     Shared,
     /// Local memory; addresses are offsets (32 or 64 bits).
     Local,
-    /// Kernel parameters; addresses are offsets.
+    /// Kernel parameters; addresses are offsets in the parameter buffer.
     Param,
 }
 
@@ -232,6 +233,8 @@ pub enum Ternary {
     },
     Min3,
     Max3,
+    /// Position in `a` of the `c`-th set bit counted from bit `b` (`fns.b32`); 0xffffffff when there is none.
+    Fns,
 }
 
 /// Modes of `prmt`.
@@ -540,14 +543,15 @@ pub enum Op {
         p: Reg,
         a: Operand,
     },
-    /// Loads `d.len()` consecutive elements.
+    /// Loads `d.len()` consecutive elements. A register wider than `ty` gets the value sign-extended (signed types) or
+    /// zero-extended (all others).
     Load {
         ty: Type,
         d: Vec<Option<Reg>>,
         address: Address,
         semantics: Semantics,
     },
-    /// Stores consecutive elements.
+    /// Stores consecutive elements: of a register wider than `ty`, the low bits.
     Store {
         ty: Type,
         address: Address,
@@ -641,6 +645,17 @@ pub enum Op {
         d: Vec<Reg>,
         address: Address,
         transpose: bool,
+    },
+    /// `stmatrix`: the reverse of `ldmatrix`.
+    StMatrix {
+        address: Address,
+        a: Vec<Operand>,
+        transpose: bool,
+    },
+    /// `movmatrix.trans`: transposes an 8×8 matrix of 16-bit elements that the warp holds in one register.
+    MovMatrix {
+        d: Reg,
+        a: Operand,
     },
     /// `mma.sync` row.col: shape m, n, k; element types of d, a, b, c; register fragments.
     Mma {
@@ -791,4 +806,19 @@ pub struct Module {
     pub variables: Vec<Variable>,
     /// Kernels.
     pub kernels: Vec<Kernel>,
+    /// Kernels that are valid but use something that we cannot run: the rest of the module loads without them.
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// A kernel that we cannot run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unsupported {
+    /// Linker name.
+    pub kernel: String,
+    /// Parameters in order.
+    pub params: Vec<Param>,
+    /// Where the reason stands.
+    pub at: Position,
+    /// The reason: what it uses.
+    pub message: String,
 }
