@@ -62,7 +62,8 @@ pub struct DriverInfo {
     pub driver_version: String,
     /// The devices, in order of their ordinals.
     pub devices: Vec<DeviceInfo>,
-    /// The device addresses that the client may hand out by [`Driver::mem_map`].
+    /// The device addresses that the client may hand out by [`Driver::mem_map`]. Size 0: the GPU's own driver cannot
+    /// place memory (no virtual memory management), so the client asks [`Driver::mem_alloc`] instead.
     pub addresses: AddressRange,
 }
 
@@ -323,6 +324,9 @@ macro_rules! driver_calls {
             /// Charged with exactly `size` bytes; several mappings may share a page. `OUT_OF_MEMORY` when the limit or
             /// the card is full.
             round_trip fn mem_map(device: Ordinal, address: u64, size: u64);
+            /// Like `mem_map`, at an address that the driver chooses. Only for drivers whose `DriverInfo::addresses` is empty;
+            /// taken back by `mem_unmap` as well.
+            round_trip fn mem_alloc(device: Ordinal, size: u64) -> u64;
             /// Takes back one mapping, once all work that was queued before on this driver's streams is done.
             blocking fn mem_unmap(device: Ordinal, address: u64);
 
