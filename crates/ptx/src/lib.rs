@@ -3,6 +3,7 @@
 //! `text → ast → ir → exec`: the parser keeps positions for every error; lowering resolves names and inlines calls;
 //! `exec` compiles kernels for a block shape, with the lanes of a warp as SIMD, and runs blocks of threads.
 
+pub mod exec;
 pub mod ir;
 
 /// A place in PTX text: line and column, from 1.

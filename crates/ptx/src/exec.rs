@@ -1,0 +1,188 @@
+//! Runs kernels on this CPU: compiles them for a block shape, the 32 lanes of a warp as SIMD, and executes blocks.
+//!
+//! A [`Program`] holds the kernels of one loaded module. [`Program::prepare`] binds one of them to a launch;
+//! [`Launch::run`] executes a range of its blocks on the calling thread, with memory that the caller lends as a
+//! [`Scratch`]. Device addresses are host addresses inside a [`Window`]; an access outside of it, or to unmapped pages
+//! inside it, ends the launch with a [`Trap`] and leaves the process standing.
+
+#![expect(unsafe_code, reason = "runs machine code made at run time on memory lent by the caller")]
+
+use crate::{Position, ir};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The addresses that kernels may touch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// First address.
+    pub base: u64,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// Shape of a launch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LaunchShape {
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Blocks of a cluster in x, y, z; ones without clusters.
+    pub cluster: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// All blocks are resident at once and may wait for one another.
+    pub cooperative: bool,
+}
+
+/// What kernels ask of their surroundings.
+pub trait Environment: Sync {
+    /// Text that a kernel has printed.
+    fn print(&self, text: &[u8]);
+    /// Memory from the device's heap, or 0.
+    fn malloc(&self, size: u64) -> u64;
+    /// Returns memory to the device's heap.
+    fn free(&self, address: u64);
+    /// Whether the launch shall end early.
+    fn cancelled(&self) -> bool;
+}
+
+/// Why a program or launch could not be made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The kernel does something that this version cannot run.
+    #[error("{at}: {what} is not supported by the software GPU")]
+    Unsupported {
+        /// What it is.
+        what: String,
+        /// Where it stands.
+        at: Position,
+    },
+    /// The launch's shape does not suit the kernel or the device.
+    #[error("{0}")]
+    BadShape(String),
+    /// The parameter buffer is too small, or an index is out of range.
+    #[error("{0}")]
+    BadArgument(String),
+    /// The code generator refused its input: a defect of this crate.
+    #[error("code generation of `{kernel}` failed: {reason}")]
+    Internal {
+        /// Kernel.
+        kernel: String,
+        /// What the code generator says.
+        reason: String,
+    },
+}
+
+/// How a kernel failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TrapKind {
+    /// An access outside the window or to unmapped memory.
+    IllegalAddress,
+    /// An access that is not aligned to its size.
+    MisalignedAddress,
+    /// The kernel ran `trap`.
+    Trap,
+    /// The kernel called `__assertfail`.
+    Assert,
+    /// Something that cannot be executed.
+    IllegalInstruction,
+    /// The kernel waits for something that can no longer happen.
+    Deadlock,
+    /// [`Environment::cancelled`] said so.
+    Cancelled,
+}
+
+/// The end of a launch that failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Trap {
+    /// How.
+    pub kind: TrapKind,
+    /// For people; for a failed assertion the text that CUDA prints.
+    pub message: String,
+    /// The block that failed.
+    pub block: [u32; 3],
+    /// The address that was touched, when known.
+    pub address: Option<u64>,
+    /// The instruction, when known.
+    pub at: Position,
+}
+
+/// Memory that an executing thread lends to a launch: shared and local memory and frames of waiting warps.
+#[derive(Debug)]
+pub struct Scratch {
+    memory: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: the memory is used by the holder of the value only, whichever thread that is; `Scratch::new`'s caller promises it.
+unsafe impl Send for Scratch {}
+
+impl Scratch {
+    /// Memory for [`Launch::run`].
+    ///
+    /// # Safety
+    /// `memory` is valid for reads and writes of `bytes` bytes as long as the value is used, is used by nobody else,
+    /// is aligned to 64 bytes and lies inside the program's [`Window`].
+    pub unsafe fn new(memory: *mut u8, bytes: usize) -> Scratch {
+        Scratch { memory, bytes }
+    }
+}
+
+/// The kernels of one module, with the addresses of its variables. Compiles lazily.
+#[derive(Debug)]
+pub struct Program {
+    module: Arc<ir::Module>,
+    variable_addresses: Vec<u64>,
+    window: Window,
+}
+
+/// A kernel bound to a shape and parameters.
+#[derive(Debug)]
+pub struct Launch {
+    blocks: u64,
+}
+
+impl Program {
+    /// Links a module: `variable_addresses` gives each module variable's place.
+    pub fn new(module: Arc<ir::Module>, variable_addresses: Vec<u64>, window: Window) -> Result<Program, ExecError> {
+        if variable_addresses.len() != module.variables.len() {
+            return Err(ExecError::BadArgument(format!(
+                "{} variable addresses given for {} variables",
+                variable_addresses.len(),
+                module.variables.len()
+            )));
+        }
+        Ok(Program { module, variable_addresses, window })
+    }
+
+    /// Position of a kernel by its linker name.
+    pub fn kernel_index(&self, name: &str) -> Option<usize> {
+        self.module.kernels.iter().position(|kernel| kernel.name == name)
+    }
+
+    /// Compiles a kernel for a shape, unless that has been done, and binds it to parameters.
+    pub fn prepare(&self, kernel: usize, shape: LaunchShape, params: &[u8], grid_id: u64) -> Result<Launch, ExecError> {
+        let (_, _, _, _, _) = (kernel, shape, params, grid_id, (&self.variable_addresses, self.window));
+        Err(ExecError::BadArgument("kernels cannot run yet".into()))
+    }
+}
+
+impl Launch {
+    /// Number of blocks.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Bytes of [`Scratch`] that each executing thread needs.
+    pub fn scratch_bytes(&self) -> usize {
+        0
+    }
+
+    /// Runs blocks on the calling thread. The blocks of a cooperative launch are interleaved.
+    pub fn run(&self, blocks: Range<u64>, scratch: &mut Scratch, environment: &dyn Environment) -> Result<(), Trap> {
+        let (_, _, _) = (blocks, (scratch.memory, scratch.bytes), environment);
+        Ok(())
+    }
+}
