@@ -2,6 +2,8 @@
 //!
 //! `CuResult<T>` lets `?` work up to the C border, where [`code_of`] turns it back into the number that C expects.
 
+use std::ffi::CStr;
+
 use serde::{Deserialize, Serialize};
 
 /// A failed CUDA call: a non-zero `CUresult`.
@@ -45,6 +47,13 @@ impl CuError {
     }
 }
 
+const fn c_text(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => c"",
+    }
+}
+
 macro_rules! results {
     ($($name:ident = $code:literal, $text:literal;)*) => {
         impl CuError {
@@ -54,6 +63,16 @@ macro_rules! results {
             #[must_use]
             pub fn name(self) -> Option<&'static str> {
                 match self.0 { $($code => Some(concat!("CUDA_ERROR_", stringify!($name))),)* _ => None }
+            }
+
+            /// Every `CUresult` with its name and meaning as C texts, success among them.
+            #[must_use]
+            pub fn texts() -> &'static [(u32, &'static CStr, &'static CStr)] {
+                const TEXTS: &[(u32, &CStr, &CStr)] = &[
+                    (0, c"CUDA_SUCCESS", c"no error"),
+                    $(($code, c_text(concat!("CUDA_ERROR_", stringify!($name), "\0")), c_text(concat!($text, "\0"))),)*
+                ];
+                TEXTS
             }
 
             /// What the code means.

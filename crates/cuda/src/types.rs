@@ -186,3 +186,5 @@ structures! {
     /// One operation on memory in stream order; the value is in the low half for 32 bits.
     CUstreamBatchMemOpParams: 48 { operation: u32, pad: u32, address: u64, value: u64, flags: u32, pad2: u32, alias: u64, reserved: u64, }
 }
+
+pub mod nvml;

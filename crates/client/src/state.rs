@@ -1,0 +1,106 @@
+#![expect(unsafe_code, reason = "asks the C library to tell of forks")]
+//! The process-wide driver and how it is opened.
+//!
+//! `TENSOR_FUSION_CONNECT` says where the GPU is; without it the software GPU runs in this process. The driver is opened
+//! by the first call that needs it (`cuDriverGetVersion` is one, and so is NVML), `cuInit` only makes it official.
+//! A child process that was forked after that cannot use it, as with CUDA: it gets `NOT_INITIALIZED`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use cuda::{CuError, CuResult, Driver, Sink, TicketId};
+use parking_lot::Mutex;
+
+/// The open driver.
+pub(crate) struct State {
+    /// All devices: what NVML shows.
+    pub(crate) all: Arc<dyn Driver>,
+    /// The devices that `CUDA_VISIBLE_DEVICES` leaves, in its order: what CUDA shows.
+    pub(crate) driver: Arc<dyn Driver>,
+}
+
+static STATE: OnceLock<State> = OnceLock::new();
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+static FORKED: AtomicBool = AtomicBool::new(false);
+static SINK: OnceLock<Arc<dyn Sink>> = OnceLock::new();
+
+/// The driver that CUDA calls go to.
+///
+/// # Errors
+/// `NOT_INITIALIZED` before `cuInit` and in a forked child.
+pub(crate) fn driver() -> CuResult<&'static Arc<dyn Driver>> {
+    if !INITIALIZED.load(Ordering::Acquire) || FORKED.load(Ordering::Relaxed) {
+        return Err(CuError::NOT_INITIALIZED);
+    }
+    STATE.get().map(|state| &state.driver).ok_or(CuError::NOT_INITIALIZED)
+}
+
+/// Where the driver's reports go. To be set before the first work is queued; later calls change nothing.
+pub(crate) fn set_sink(sink: Arc<dyn Sink>) {
+    SINK.get_or_init(|| sink);
+}
+
+/// `cuInit`: opens the driver if need be.
+pub(crate) fn initialize() -> CuResult {
+    let state = open()?;
+    if state.driver.info().devices.is_empty() {
+        return Err(CuError::NO_DEVICE);
+    }
+    INITIALIZED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// The open driver, whether or not `cuInit` was called.
+///
+/// # Errors
+/// Why it cannot be opened; the next call tries again.
+pub(crate) fn open() -> CuResult<&'static State> {
+    static OPENING: Mutex<()> = Mutex::new(());
+    if FORKED.load(Ordering::Relaxed) {
+        return Err(CuError::NOT_INITIALIZED);
+    }
+    if let Some(state) = STATE.get() {
+        return Ok(state);
+    }
+    let _opening = OPENING.lock();
+    if let Some(state) = STATE.get() {
+        return Ok(state);
+    }
+    let all = connect(Arc::new(Forward)).inspect_err(|error| tracing::error!(%error, "cannot open a GPU"))?;
+    let driver = crate::visible::of_environment(&all);
+    tell_of_forks();
+    Ok(STATE.get_or_init(|| State { all, driver }))
+}
+
+/// Opens what the environment names.
+fn connect(_sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
+    Err(CuError::NO_DEVICE)
+}
+
+/// Hands the driver's reports to the front end's sink, which is made after the driver.
+struct Forward;
+
+impl Sink for Forward {
+    fn printed(&self, text: &[u8]) {
+        if let Some(sink) = SINK.get() {
+            sink.printed(text);
+        }
+    }
+
+    fn reached(&self, ticket: TicketId) {
+        if let Some(sink) = SINK.get() {
+            sink.reached(ticket);
+        }
+    }
+}
+
+fn tell_of_forks() {
+    extern "C" fn in_child() {
+        FORKED.store(true, Ordering::Relaxed);
+    }
+    // SAFETY: the handler only stores into an atomic, which a forked child may do, and it lives as long as the process.
+    let code = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    if code != 0 {
+        tracing::warn!(code, "forked children will not be told that they cannot use CUDA");
+    }
+}
