@@ -151,7 +151,10 @@ fn write_library(
         )?;
     }
     let upper = library.to_uppercase();
-    writeln!(out, "/// Every exported symbol of the library, by name.\npub static {upper}: &[Function] = &[\n{list}];\n")?;
+    writeln!(
+        out,
+        "/// Every exported symbol of the library, by name.\npub static {upper}: &[Function] = &[\n{list}];\n"
+    )?;
     Ok(used)
 }
 
@@ -171,11 +174,7 @@ fn row(symbol: &str, fact: &Fact, column: &Column, per_thread: bool) -> Result<S
         declared.push(format!("{name}: {kind}"));
     }
     let mode = if per_thread { "per_thread" } else { "plain" };
-    Ok(format!(
-        "            {symbol} {mode} {path}({}) ({});\n",
-        declared.join(", "),
-        passed.join(", ")
-    ))
+    Ok(format!("            {symbol} {mode} {path}({}) ({});\n", declared.join(", "), passed.join(", ")))
 }
 
 /// The safe stand-in for a C type.

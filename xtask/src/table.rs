@@ -44,7 +44,8 @@ pub(crate) fn run(include: &Path, out: &Path) -> Result<()> {
     write(&out.join("nvml.txt"), &lines)
 }
 
-const HEAD: &str = "# Written by `cargo xtask table`: symbol, CUDA version that introduced it, arguments. Do not edit.\n";
+const HEAD: &str =
+    "# Written by `cargo xtask table`: symbol, CUDA version that introduced it, arguments. Do not edit.\n";
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
@@ -96,9 +97,7 @@ fn split_suffix(name: &str) -> (&str, &str) {
 
 /// Splits `cuMemAlloc_v2` into the base name and 2; a name without a number is the first.
 fn split_number(name: &str) -> (&str, u32) {
-    name.rsplit_once("_v")
-        .and_then(|(base, number)| Some((base, number.parse().ok()?)))
-        .unwrap_or((name, 1))
+    name.rsplit_once("_v").and_then(|(base, number)| Some((base, number.parse().ok()?))).unwrap_or((name, 1))
 }
 
 /// The typedefs name versions, the header names entry points: the n-th version of a name is its n-th entry point.

@@ -40,7 +40,11 @@ pub(crate) fn error_string(error: u32, text: Out<Name>) -> CuResult {
     answer(error, text, |entry| entry.2)
 }
 
-fn answer<'a>(error: u32, out: Out<Name<'a>>, choose: impl Fn(&(u32, &'static CStr, &'static CStr)) -> &'a CStr) -> CuResult {
+fn answer<'a>(
+    error: u32,
+    out: Out<Name<'a>>,
+    choose: impl Fn(&(u32, &'static CStr, &'static CStr)) -> &'a CStr,
+) -> CuResult {
     match CuError::texts().iter().find(|entry| entry.0 == error) {
         Some(entry) => out.set(Name::from_static(choose(entry))),
         None => {

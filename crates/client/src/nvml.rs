@@ -4,8 +4,8 @@
 //! does not have (temperature, fans, clocks of its own) has no front function in the table, so the export answers
 //! "not supported", which tools show as N/A.
 
-mod error;
 pub(crate) mod device;
+mod error;
 mod pci;
 pub(crate) mod processes;
 pub(crate) mod system;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cuda::{
-    ContextId, CuResult, DeviceInfo, DeviceUsage, Driver, DriverInfo, EventId, FunctionId, HostBuffer, LaunchShape, ModuleId,
-    ModuleLoad, Ordinal, Region, StreamId, StreamKind, TicketId,
+    ContextId, CuResult, DeviceInfo, DeviceUsage, Driver, DriverInfo, EventId, FunctionId, HostBuffer, LaunchShape,
+    ModuleId, ModuleLoad, Ordinal, Region, StreamId, StreamKind, TicketId,
 };
 
 /// A driver with some of another's devices.

@@ -82,10 +82,7 @@ impl Header {
                 }
                 self.read_typedef(&tokens[at + 1..end]);
                 at = end;
-            } else if tokens[at] == result
-                && at + 2 < tokens.len()
-                && is_word(&tokens[at + 1])
-                && tokens[at + 2] == "("
+            } else if tokens[at] == result && at + 2 < tokens.len() && is_word(&tokens[at + 1]) && tokens[at + 2] == "("
             {
                 let end = close(&tokens, at + 2);
                 self.add_function(&tokens[at + 1], &tokens[at + 3..end - 1]);

@@ -1,6 +1,8 @@
 //! What a device is and what it is doing.
 
-use cuda::types::nvml::{nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlPciInfoExt_t, nvmlUtilization_t};
+use cuda::types::nvml::{
+    nvmlDevice_t, nvmlMemory_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlPciInfoExt_t, nvmlUtilization_t,
+};
 use cuda::types::{Out, Text};
 
 use super::system::give;

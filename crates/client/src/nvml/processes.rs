@@ -1,10 +1,10 @@
 //! Processes on a device.
 
+use cuda::ProcessUsage;
 use cuda::types::Out;
 use cuda::types::nvml::{
     nvmlDevice_t, nvmlProcessDetail_v1_t, nvmlProcessDetailList_t, nvmlProcessInfo_v1_t, nvmlProcessInfo_v2_t,
 };
-use cuda::ProcessUsage;
 
 use super::{Device, NvmlError, NvmlResult, device::version};
 
@@ -12,7 +12,12 @@ use super::{Device, NvmlError, NvmlResult, device::version};
 const NO_INSTANCE: u32 = u32::MAX;
 
 /// Fills an array of `count` places and says how many processes there are; too few places are an error that says so too.
-fn fill<T>(processes: &[ProcessUsage], count: Out<u32>, infos: Out<T>, make: impl Fn(&ProcessUsage) -> T) -> NvmlResult {
+fn fill<T>(
+    processes: &[ProcessUsage],
+    count: Out<u32>,
+    infos: Out<T>,
+    make: impl Fn(&ProcessUsage) -> T,
+) -> NvmlResult {
     let room = count.get()? as usize;
     count.set(u32::try_from(processes.len()).unwrap_or(u32::MAX))?;
     if room < processes.len() {
@@ -67,13 +72,16 @@ pub(crate) fn details(device: nvmlDevice_t, list: Out<nvmlProcessDetailList_t>) 
     }
     let entries = asked.proc_array.out::<nvmlProcessDetail_v1_t>();
     for (position, process) in processes.iter().enumerate() {
-        entries.set_at(position, nvmlProcessDetail_v1_t {
-            pid: process.pid,
-            used_gpu_memory: process.used_memory,
-            gpu_instance_id: NO_INSTANCE,
-            compute_instance_id: NO_INSTANCE,
-            used_gpu_cc_protected_memory: 0,
-        })?;
+        entries.set_at(
+            position,
+            nvmlProcessDetail_v1_t {
+                pid: process.pid,
+                used_gpu_memory: process.used_memory,
+                gpu_instance_id: NO_INSTANCE,
+                compute_instance_id: NO_INSTANCE,
+                used_gpu_cc_protected_memory: 0,
+            },
+        )?;
     }
     Ok(())
 }
