@@ -1,0 +1,71 @@
+//! What somebody asks of the pool.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Amount;
+
+/// How GPUs are chosen among those that fit. Names are TensorFusion's placement modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// The fullest GPU that still fits: keeps whole GPUs free.
+    CompactFirst,
+    /// The emptiest GPU: keeps neighbours apart.
+    LowLoadFirst,
+    /// The fullest node, and on it the emptiest GPU.
+    #[default]
+    NodeCompactGPULowLoad,
+}
+
+/// How strictly a vGPU is kept apart. Names are TensorFusion's isolation modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// The whole GPU, alone: reserves the card whatever amount is asked.
+    Shared,
+    /// Limits by our own worker.
+    #[default]
+    Soft,
+    /// Limits by the vendor.
+    Hard,
+}
+
+/// One workload replica's wish.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Guaranteed on each GPU.
+    pub amount: Amount,
+    /// GPUs, all on one node. At least 1.
+    pub count: u32,
+    /// Pool, or any.
+    pub pool: Option<String>,
+    /// Model (short name), or any.
+    pub model: Option<String>,
+    /// Vendor, or any.
+    pub vendor: Option<String>,
+    /// Positions on the node that are acceptable; empty for any.
+    pub indices: Vec<u32>,
+    /// Only these GPUs; empty for any.
+    pub only_uuids: Vec<String>,
+    /// Never these GPUs.
+    pub not_uuids: Vec<String>,
+    /// Substrings of the model's name, without regard to case, one of which must occur; empty for any.
+    pub only_types: Vec<String>,
+    /// Substrings of the model's name, none of which may occur.
+    pub not_types: Vec<String>,
+    /// Nodes that are acceptable by name; empty for any.
+    pub nodes: Vec<String>,
+    /// All GPUs of one request on one NUMA node.
+    pub one_numa_node: bool,
+    /// Isolation.
+    pub isolation: Isolation,
+    /// Choice among those that fit.
+    pub strategy: Strategy,
+}
+
+impl Request {
+    /// `count` GPUs with `amount` of each, nothing else asked.
+    #[must_use]
+    pub fn new(amount: Amount, count: u32) -> Self {
+        Self { amount, count, ..Self::default() }
+    }
+}
