@@ -48,13 +48,18 @@ fn request(random: &mut Random, strategy: Strategy) -> Request {
     Request { strategy, ..Request::new(amount, count) }
 }
 
-fn fill(inventory: &mut Inventory, random: &mut Random, strategy: Strategy, wanted: usize) -> (Vec<Placement>, Vec<Duration>) {
+fn fill(
+    inventory: &mut Inventory,
+    random: &mut Random,
+    strategy: Strategy,
+    wanted: usize,
+) -> (Vec<Placement>, Vec<Duration>) {
     let (mut taken, mut times) = (Vec::new(), Vec::new());
     for _ in 0..wanted {
         let request = request(random, strategy);
         let start = Instant::now();
         let answer = place(inventory, &request);
-        if let Ok(placement) = answer
+        if let Some(placement) = answer
             && inventory.take(&placement).is_ok()
         {
             taken.push(placement);

@@ -40,7 +40,10 @@ impl Amount {
     /// `count` times this; `None` when it overflows.
     #[must_use]
     pub fn checked_mul(self, count: u32) -> Option<Self> {
-        Some(Self { tflops: Tflops::from_milli(self.tflops.milli().checked_mul(u64::from(count))?), vram: self.vram.checked_mul(u64::from(count))? })
+        Some(Self {
+            tflops: Tflops::from_milli(self.tflops.milli().checked_mul(u64::from(count))?),
+            vram: self.vram.checked_mul(u64::from(count))?,
+        })
     }
 
     /// How full `capacity` is with this in it, in parts per million: 0.7 × VRAM + 0.3 × TFLOPS, the weights that

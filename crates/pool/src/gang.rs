@@ -1,6 +1,6 @@
 //! Gangs: several replicas that are placed together or not at all.
 
-use crate::{Inventory, Placement, Request, Unplaced, place};
+use crate::{Inventory, Placement, Request, Unplaced, explain, place};
 
 /// Replicas that belong together.
 #[derive(Clone, Debug)]
@@ -22,14 +22,9 @@ pub fn place_gang(inventory: &Inventory, gang: &Gang) -> Result<Vec<(usize, Plac
     let mut refused = None;
     for (position, member) in gang.members.iter().enumerate() {
         match place(&trial, member) {
-            Ok(placement) => {
-                if trial.take(&placement).is_ok() {
-                    placed.push((position, placement));
-                }
-            }
-            Err(unplaced) => {
-                refused.get_or_insert(unplaced);
-            }
+            Some(placement) if trial.take(&placement).is_ok() => placed.push((position, placement)),
+            _ if refused.is_none() => refused = Some(explain(&trial, member)),
+            _ => {}
         }
     }
     match refused {

@@ -1,12 +1,11 @@
 //! What the pool knows of its nodes and GPUs, and what is free.
 //!
 //! Besides the plain lists, the inventory keeps every GPU and node in ordered sets by how much is free, so that placing
-//! looks at few candidates however large the pool is. Sets are per *class* (pool and model), because nearly every request
-//! names at least one of the two.
+//! looks at few candidates however large the pool is. Sets are per *class*: a pool, with one model or all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Amount, Isolation};
+use crate::{Amount, Isolation, grid::Grid};
 
 /// Position of a GPU in its inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +74,16 @@ pub enum InventoryError {
     /// Two nodes or GPUs of the same name.
     #[error("`{0}` is in the inventory already")]
     Duplicate(String),
+    /// A node's GPUs belong to one pool.
+    #[error("gpu `{uuid}` is of pool `{pool}`, but its node's other GPUs are of `{other}`")]
+    TwoPools {
+        /// The GPU.
+        uuid: String,
+        /// Its pool.
+        pool: String,
+        /// The others'.
+        other: String,
+    },
     /// A position that is not there.
     #[error("the inventory has no {kind} {index}")]
     Unknown {
@@ -103,25 +112,87 @@ pub enum InventoryError {
     },
 }
 
-/// A pool and a model: GPUs that answer the same requests.
-pub(crate) type Class = (String, String);
+/// GPUs that answer the same requests: a pool, and a model or (`None`) all of them.
+pub(crate) type Class = (String, Option<String>);
 
-/// GPUs and nodes of one class, by how much is free.
+/// Requests for more GPUs than this share one set of nodes.
+const COUNTS: usize = 8;
+
+/// GPUs and nodes of one class, by how much is free. `least` is in the order of the free share, `most` in the opposite.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClassIndex {
-    pub(crate) gpus: BTreeSet<(u32, GpuIndex)>,
-    /// Free share, summed over the node's GPUs of this class.
-    pub(crate) nodes: BTreeSet<(u32, NodeIndex)>,
-    node_free: BTreeMap<NodeIndex, u32>,
-    /// At least the capacity of every GPU of the class, in both parts.
-    largest: Amount,
+    pub(crate) gpus: Order<GpuIndex>,
+    /// Nodes by the sum of their free shares; the amount is what the k-th best GPU has free, for k from 1, each part for
+    /// itself: a node needs so much, though it may still not do.
+    nodes: [Order<NodeIndex>; COUNTS],
+    stands: BTreeMap<NodeIndex, Stand>,
+}
+
+/// Both orders of the same things.
+#[derive(Clone, Debug)]
+pub(crate) struct Order<T> {
+    pub(crate) least: Grid<T>,
+    pub(crate) most: Grid<T>,
+}
+
+impl<T> Default for Order<T> {
+    fn default() -> Self {
+        Self { least: Grid::default(), most: Grid::default() }
+    }
+}
+
+impl<T: Ord + Copy> Order<T> {
+    fn insert(&mut self, free: Amount, share: u32, item: T) {
+        self.least.insert(free, share, item);
+        self.most.insert(free, u32::MAX - share, item);
+    }
+
+    fn remove(&mut self, free: Amount, share: u32, item: T) {
+        self.least.remove(free, share, item);
+        self.most.remove(free, u32::MAX - share, item);
+    }
+}
+
+/// How a node stands in the sets.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Stand {
+    share: u32,
+    best: Vec<Amount>,
 }
 
 impl ClassIndex {
-    /// A GPU whose free share is below this cannot cover `amount`.
-    pub(crate) fn least(&self, amount: Amount) -> u32 {
-        amount.share_of(self.largest)
+    /// The nodes that may have `count` fitting GPUs.
+    pub(crate) fn nodes(&self, count: u32) -> &Order<NodeIndex> {
+        let last = COUNTS - 1;
+        let position = usize::try_from(count).map_or(last, |count| count.saturating_sub(1).min(last));
+        self.nodes.get(position).unwrap_or(&self.nodes[0])
     }
+
+    fn restand(&mut self, node: NodeIndex, stand: Stand) {
+        let before = self.stands.remove(&node).unwrap_or_default();
+        for (position, order) in self.nodes.iter_mut().enumerate() {
+            if let Some(&best) = before.best.get(position) {
+                order.remove(best, before.share, node);
+            }
+            if let Some(&best) = stand.best.get(position) {
+                order.insert(best, stand.share, node);
+            }
+        }
+        self.stands.insert(node, stand);
+    }
+}
+
+/// How a node stands with these GPUs.
+fn stand<'a>(gpus: impl Iterator<Item = &'a Gpu>) -> Stand {
+    let (mut share, mut vram, mut tflops) = (0, Vec::new(), Vec::new());
+    for gpu in gpus.filter(|gpu| gpu.ready && !gpu.exclusive) {
+        share += gpu.free.share_of(gpu.capacity);
+        vram.push(gpu.free.vram);
+        tflops.push(gpu.free.tflops);
+    }
+    vram.sort_unstable_by(|a, b| b.cmp(a));
+    tflops.sort_unstable_by(|a, b| b.cmp(a));
+    Stand { share, best: tflops.into_iter().zip(vram).map(|(tflops, vram)| Amount::new(tflops, vram)).collect() }
 }
 
 /// All nodes and GPUs.
@@ -130,7 +201,11 @@ pub struct Inventory {
     nodes: Vec<Node>,
     gpus: Vec<Gpu>,
     names: BTreeSet<String>,
-    classes: BTreeMap<Class, ClassIndex>,
+    /// Positions in `indices`.
+    classes: BTreeMap<Class, usize>,
+    indices: Vec<ClassIndex>,
+    /// Each GPU's two classes: all models, and its own.
+    class_of: Vec<[usize; 2]>,
 }
 
 impl Inventory {
@@ -160,11 +235,17 @@ impl Inventory {
         if self.nodes.get(node.0 as usize).is_none() {
             return Err(InventoryError::Unknown { kind: "node", index: node.0 });
         }
+        let first = self.nodes.get(node.0 as usize).and_then(|node| node.gpus.first()).and_then(|&gpu| self.gpu(gpu));
+        if let Some(other) = first.filter(|other| other.pool != gpu.pool) {
+            return Err(InventoryError::TwoPools { uuid: gpu.uuid, pool: gpu.pool, other: other.pool.clone() });
+        }
         self.name(&gpu.uuid)?;
         gpu.free = gpu.capacity;
         gpu.shares = 0;
         gpu.exclusive = false;
         let index = GpuIndex(u32::try_from(self.gpus.len()).unwrap_or(u32::MAX));
+        let classes = [self.class(&gpu.pool, None), self.class(&gpu.pool, Some(&gpu.model))];
+        self.class_of.push(classes);
         self.gpus.push(gpu);
         if let Some(node) = self.nodes.get_mut(node.0 as usize) {
             node.gpus.push(index);
@@ -238,7 +319,8 @@ impl Inventory {
                 Ok(())
             });
             if let Err(error) = taken {
-                let back = Placement { gpus: placement.gpus.iter().copied().take(position).collect(), ..placement.clone() };
+                let back =
+                    Placement { gpus: placement.gpus.iter().copied().take(position).collect(), ..placement.clone() };
                 self.give_back(&back)?;
                 return Err(error);
             }
@@ -269,9 +351,18 @@ impl Inventory {
         Ok(())
     }
 
-    /// The index of every class that a request may use.
-    pub(crate) fn classes(&self) -> &BTreeMap<Class, ClassIndex> {
-        &self.classes
+    /// Every class with its index.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (&Class, &ClassIndex)> {
+        self.classes.iter().filter_map(|(class, &position)| Some((class, self.indices.get(position)?)))
+    }
+
+    fn class(&mut self, pool: &str, model: Option<&str>) -> usize {
+        let next = self.indices.len();
+        let position = *self.classes.entry((pool.to_owned(), model.map(str::to_owned))).or_insert(next);
+        if position == next {
+            self.indices.push(ClassIndex::default());
+        }
+        position
     }
 
     fn change(
@@ -288,27 +379,27 @@ impl Inventory {
         result
     }
 
-    /// Puts a GPU into the ordered sets, or takes it out.
+    /// Puts a GPU into the ordered sets, with its node's new standing, or takes it out.
     fn index(&mut self, index: GpuIndex, into: bool) {
         let Some(gpu) = self.gpus.get(index.0 as usize) else { return };
-        let (free, node) = (gpu.free.share_of(gpu.capacity), gpu.node);
+        let share = gpu.free.share_of(gpu.capacity);
         let usable = gpu.ready && !gpu.exclusive;
-        if !self.classes.contains_key(&(gpu.pool.clone(), gpu.model.clone())) {
-            self.classes.insert((gpu.pool.clone(), gpu.model.clone()), ClassIndex::default());
-        }
-        let Some(class) = self.classes.get_mut(&(gpu.pool.clone(), gpu.model.clone())) else { return };
-        class.largest.tflops = class.largest.tflops.max(gpu.capacity.tflops);
-        class.largest.vram = class.largest.vram.max(gpu.capacity.vram);
-        if usable {
-            if into {
-                class.gpus.insert((free, index));
-            } else {
-                class.gpus.remove(&(free, index));
+        let classes = self.class_of.get(index.0 as usize).copied().unwrap_or_default();
+        let Some(node) = self.nodes.get(gpu.node.0 as usize) else { return };
+        for position in classes {
+            let Some(class) = self.indices.get_mut(position) else { continue };
+            if !into {
+                class.gpus.remove(gpu.free, share, index);
+                continue;
             }
-            let sum = class.node_free.entry(node).or_default();
-            class.nodes.remove(&(*sum, node));
-            *sum = if into { *sum + free } else { *sum - free };
-            class.nodes.insert((*sum, node));
+            if usable {
+                class.gpus.insert(gpu.free, share, index);
+            }
+            let of_class = node
+                .gpus
+                .iter()
+                .filter(|gpu| self.class_of.get(gpu.0 as usize).is_some_and(|classes| classes.contains(&position)));
+            class.restand(gpu.node, stand(of_class.filter_map(|gpu| self.gpus.get(gpu.0 as usize))));
         }
     }
 }

@@ -8,88 +8,53 @@
 //! Ties go to the lower position. Candidates come from the inventory's ordered sets, so the search starts where the
 //! request just fits and mostly ends at once.
 
-use std::ops::Bound;
-
 use crate::inventory::{ClassIndex, takes_whole};
 use crate::{Gpu, GpuIndex, Inventory, NodeIndex, Placement, Reason, Request, Strategy, Unplaced};
 
-/// Finds GPUs for a request. Changes nothing.
-///
-/// # Errors
-/// Nothing fits; the error counts why.
-pub fn place(inventory: &Inventory, request: &Request) -> Result<Placement, Unplaced> {
+/// Finds GPUs for a request, or `None`: [`explain`] then says why. Changes nothing.
+#[must_use]
+pub fn place(inventory: &Inventory, request: &Request) -> Option<Placement> {
     if request.count == 0 || (request.amount == crate::Amount::default() && !takes_whole(request.isolation)) {
-        return Err(explain(inventory, request));
+        return None;
     }
     let chosen = if request.count == 1 && request.strategy != Strategy::NodeCompactGPULowLoad {
         single(inventory, request).map(|gpu| vec![gpu])
     } else {
         on_one_node(inventory, request)
     };
-    let Some(mut gpus) = chosen else { return Err(explain(inventory, request)) };
+    let mut gpus = chosen?;
     gpus.sort_unstable();
     let node = gpus.first().and_then(|&gpu| inventory.gpu(gpu)).map_or(NodeIndex(0), |gpu| gpu.node);
-    Ok(Placement { node, gpus, amount: request.amount, exclusive: takes_whole(request.isolation) })
+    Some(Placement { node, gpus, amount: request.amount, exclusive: takes_whole(request.isolation) })
 }
 
 fn classes<'a>(inventory: &'a Inventory, request: &'a Request) -> impl Iterator<Item = &'a ClassIndex> {
-    inventory.classes().iter().filter_map(|((pool, model), index)| {
-        let pool_fits = request.pool.as_ref().is_none_or(|asked| asked == pool);
-        let model_fits = request.model.as_ref().is_none_or(|asked| asked == model);
-        (pool_fits && model_fits).then_some(index)
-    })
+    let of_pool = |pool: &String| request.pool.as_ref().is_none_or(|asked| asked == pool);
+    inventory
+        .classes()
+        .filter_map(move |((pool, model), index)| (of_pool(pool) && *model == request.model).then_some(index))
 }
 
 /// The best single GPU over all classes.
 fn single(inventory: &Inventory, request: &Request) -> Option<GpuIndex> {
     let fits = |gpu: GpuIndex| inventory.gpu(gpu).is_some_and(|gpu| refusal(inventory, gpu, request).is_none());
-    let compact = request.strategy == Strategy::CompactFirst;
+    let low_load = request.strategy == Strategy::LowLoadFirst;
     let best = classes(inventory, request).filter_map(|class| {
-        if compact {
-            class.gpus.range((class.least(request.amount), GpuIndex(0))..).find(|(_, gpu)| fits(*gpu)).copied()
-        } else {
-            most_first(class).find(|(_, gpu)| fits(*gpu))
-        }
+        let order = if low_load { &class.gpus.most } else { &class.gpus.least };
+        order.best(request.amount, fits)
     });
-    let key = |&(free, gpu): &(u32, GpuIndex)| (if compact { free } else { u32::MAX - free }, gpu);
-    best.min_by_key(key).map(|(_, gpu)| gpu)
+    best.min().map(|(_, gpu)| gpu)
 }
 
-/// GPUs by descending free share, ties by ascending position.
-fn most_first(class: &ClassIndex) -> impl Iterator<Item = (u32, GpuIndex)> + '_ {
-    let mut upper = Bound::Unbounded;
-    std::iter::from_fn(move || {
-        let &(free, _) = class.gpus.range((Bound::Unbounded, upper)).next_back()?;
-        upper = Bound::Excluded((free, GpuIndex(0)));
-        Some(class.gpus.range((free, GpuIndex(0))..=(free, GpuIndex(u32::MAX))).copied())
-    })
-    .flatten()
-}
-
-/// Enough GPUs on the best node over all classes. A request over several models may mix them on one node.
+/// Enough GPUs on the best node over all classes.
 fn on_one_node(inventory: &Inventory, request: &Request) -> Option<Vec<GpuIndex>> {
     let low_load = request.strategy == Strategy::LowLoadFirst;
-    let mut best: Option<((u32, NodeIndex), Vec<GpuIndex>)> = None;
-    let mut consider = |sum: u32, node: NodeIndex| -> bool {
-        let key = (if low_load { u32::MAX - sum } else { sum }, node);
-        if best.as_ref().is_some_and(|(found, _)| *found <= key) {
-            return true;
-        }
-        let Some(gpus) = on_node(inventory, node, request) else { return false };
-        best = Some((key, gpus));
-        true
-    };
-    for class in classes(inventory, request) {
-        if low_load {
-            class.nodes.iter().rev().any(|&(sum, node)| consider(sum, node));
-        } else {
-            let least = class.least(request.amount).saturating_mul(request.count);
-            let several = request.model.is_none() && request.count > 1;
-            let from = if several { 0 } else { least };
-            class.nodes.range((from, NodeIndex(0))..).any(|&(sum, node)| consider(sum, node));
-        }
-    }
-    best.map(|(_, gpus)| gpus)
+    let best = classes(inventory, request).filter_map(|class| {
+        let nodes = class.nodes(request.count);
+        let order = if low_load { &nodes.most } else { &nodes.least };
+        order.best(request.amount, |node| on_node(inventory, node, request).is_some())
+    });
+    on_node(inventory, best.min()?.1, request)
 }
 
 fn on_node(inventory: &Inventory, node: NodeIndex, request: &Request) -> Option<Vec<GpuIndex>> {
@@ -168,8 +133,10 @@ pub(crate) fn refusal(inventory: &Inventory, gpu: &Gpu, request: &Request) -> Op
     (gpu.free.tflops < request.amount.tflops).then_some(Reason::Tflops)
 }
 
-/// Looks at every GPU once and counts the reasons.
-fn explain(inventory: &Inventory, request: &Request) -> Unplaced {
+/// Why a request has no place: looks at every GPU once and counts the first reason against it. Slower than [`place`] by
+/// far, for people.
+#[must_use]
+pub fn explain(inventory: &Inventory, request: &Request) -> Unplaced {
     let mut unplaced = Unplaced { gpus: inventory.gpus().len(), asked: request.amount, ..Unplaced::default() };
     for gpu in inventory.gpus() {
         let reason = refusal(inventory, gpu, request).unwrap_or(Reason::TooFewOnNode);
