@@ -16,7 +16,7 @@ pub struct Capability {
 
 /// Why text is no compute capability.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a compute capability: expected a number such as `8.0` or `12.0`")]
+#[error("`{text}` is not a compute capability: expected a number from 5.0 to 20.9, such as `8.0` or `12.0`")]
 pub struct ParseCapabilityError {
     /// What was given.
     text: String,
@@ -41,12 +41,12 @@ impl FromStr for Capability {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let read = || {
-            let (major, minor) = text.split_once('.')?;
+            let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
             let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             if !digits(major) || !digits(minor) || minor.len() > 1 {
                 return None;
             }
-            let major = major.parse().ok().filter(|major| (1..=99).contains(major))?;
+            let major = major.parse().ok().filter(|major| (5..=20).contains(major))?;
             Some(Self { major, minor: minor.parse().ok()? })
         };
         read().ok_or_else(|| ParseCapabilityError { text: text.to_owned() })
@@ -75,7 +75,8 @@ mod tests {
     fn capabilities_are_read_and_shown() {
         let capability: Capability = "12.0".parse().unwrap();
         assert_eq!((capability.tenfold(), capability.to_string().as_str()), (120, "12.0"));
-        for wrong in ["12", "sm_80", "8.", ".0", "0.1", "8.0.1", "8.12", "-8.0", "+8.0", "120.0"] {
+        assert_eq!("13".parse::<Capability>().unwrap().tenfold(), 130);
+        for wrong in ["", "sm_80", "8.", ".0", "4.9", "21.0", "8.0.1", "8.12", "-8.0", "+8.0", "120.0"] {
             assert!(wrong.parse::<Capability>().is_err(), "{wrong}");
         }
     }

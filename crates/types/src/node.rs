@@ -112,6 +112,10 @@ pub struct Vgpu {
     pub failure: Option<String>,
     /// Its worker's process.
     pub worker_pid: Option<u32>,
+    /// What asked for it.
+    pub program: String,
+    /// The process that asked for it, on its machine.
+    pub pid: u32,
     /// Seconds since 1970 when it was granted.
     pub since: u64,
     /// Memory in use, of all its devices.
