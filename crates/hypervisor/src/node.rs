@@ -290,11 +290,7 @@ impl Node {
     }
 
     /// Decides, and takes the room before anybody else can.
-    fn reserve(
-        &self,
-        request: &Request,
-        events: Option<mpsc::UnboundedSender<Event>>,
-    ) -> Result<Spec, NodeError> {
+    fn reserve(&self, request: &Request, events: Option<mpsc::UnboundedSender<Event>>) -> Result<Spec, NodeError> {
         let mut inner = self.lock();
         let placement = match allocate::place(&self.gpus_of(&inner), request) {
             Ok(placement) => placement,

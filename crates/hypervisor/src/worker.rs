@@ -125,9 +125,12 @@ impl Children {
     fn command(&self, spec: &Spec) -> Command {
         let mut command = Command::new(&self.program);
         let gpus: Vec<String> = spec.gpus.iter().map(u32::to_string).collect();
-        command
-            .args(["worker", "--parent-stdin", "--listen", &spec.listen, "--gpu", &gpus.join(",")])
-            .args(["--driver", &spec.driver.to_string(), "--vram", &spec.vram.get().to_string()]);
+        command.args(["worker", "--parent-stdin", "--listen", &spec.listen, "--gpu", &gpus.join(",")]).args([
+            "--driver",
+            &spec.driver.to_string(),
+            "--vram",
+            &spec.vram.get().to_string(),
+        ]);
         if let Some(tflops) = spec.tflops {
             command.args(["--tflops", &tflops.to_string()]);
         }

@@ -225,7 +225,8 @@ mod tests {
     #[test]
     fn every_framing_is_read() {
         assert_eq!(answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhixx").unwrap(), (200, "hi".to_owned()));
-        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n0\r\n\r\n";
         assert_eq!(answer(chunked).unwrap(), (200, "abc0123456789".to_owned()));
         assert_eq!(answer("HTTP/1.0 404 Not Found\r\n\r\nall").unwrap(), (404, "all".to_owned()));
         assert_eq!(answer("HTTP/1.1 204 No Content\r\n\r\n").unwrap(), (204, String::new()));
