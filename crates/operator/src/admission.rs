@@ -1,0 +1,98 @@
+//! What the webhook makes of a pod: a pure function of the pod, the settings and a count.
+//!
+//! It reads a wish ([`wish`]) in any of the three dialects (TensorFusion's annotations, HAMi's resource names, plain
+//! `nvidia.com/gpu`), and writes it into the pod in one canonical form ([`inject`]): an annotation with the request, a scheduling
+//! gate that the allocator lifts, and the client library. It writes nothing else anywhere, so asking twice is the same as
+//! asking once, and a failure of the webhook leaves nothing behind.
+
+mod inject;
+mod wish;
+
+use serde_json::Value;
+
+pub use wish::{ContainerWish, Dialect, Mode, Wish};
+
+use crate::Settings;
+
+/// A wish that cannot be granted as it stands: what was said where, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: `{value}` is not allowed: {allowed}")]
+pub struct Refusal {
+    /// Annotation, label or field.
+    pub place: String,
+    /// What it said, cut to 80 characters.
+    pub value: String,
+    /// What would be right.
+    pub allowed: String,
+}
+
+impl Refusal {
+    fn new(place: impl Into<String>, value: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
+        let value = value.to_string();
+        let short: String = value.chars().take(80).collect();
+        let value = if short.len() < value.len() { format!("{short}…") } else { value };
+        Self { place: place.into(), value, allowed: allowed.into() }
+    }
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Nothing: it did not ask, or is done already. The text says which.
+    Unchanged(&'static str),
+    /// It becomes this pod.
+    Changed {
+        /// The wish as understood.
+        wish: Box<Wish>,
+        /// The pod with everything in it.
+        pod: Value,
+    },
+}
+
+impl Decision {
+    /// The JSON patch (RFC 6902) from the pod that was asked about.
+    #[must_use]
+    pub fn patch(&self, before: &Value) -> json_patch::Patch {
+        match self {
+            Self::Unchanged(_) => json_patch::Patch(Vec::new()),
+            Self::Changed { pod, .. } => json_patch::diff(before, pod),
+        }
+    }
+}
+
+/// Decides what becomes of a pod. `enabled_already` counts the replicas of the same owner that have been given a vGPU, for
+/// the annotation `enabled-replicas`.
+///
+/// # Errors
+/// The pod asks, but for something that cannot be.
+pub fn decide(pod: &Value, namespace: &str, settings: &Settings, enabled_already: u32) -> Result<Decision, Refusal> {
+    let domain = &settings.domain;
+    if annotation(pod, &format!("{domain}/request")).is_some() {
+        return Ok(Decision::Unchanged("the pod has its request already"));
+    }
+    if label(pod, &format!("{domain}/enabled")) == Some("false") || label(pod, "hami.io/webhook") == Some("ignore") {
+        return Ok(Decision::Unchanged("the pod asks to be left alone"));
+    }
+    let Some(wish) = wish::read(pod, namespace, settings)? else {
+        return Ok(Decision::Unchanged("the pod asks for no GPU of ours"));
+    };
+    if wish.enabled_replicas.is_some_and(|enabled| enabled_already >= enabled) {
+        return Ok(Decision::Unchanged("as many replicas as `enabled-replicas` allows have a vGPU already"));
+    }
+    let pod = inject::inject(pod, &wish, settings)?;
+    Ok(Decision::Changed { wish: Box::new(wish), pod })
+}
+
+fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    pod.get("metadata")?.get("annotations")?.get(key)?.as_str()
+}
+
+fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    pod.get("metadata")?.get("labels")?.get(key)?.as_str()
+}
+
+/// Containers of a kind (`containers`, `initContainers`) with their names.
+fn containers<'a>(pod: &'a Value, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let list = pod.get("spec").and_then(|spec| spec.get(kind)).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(|container| Some((container.get("name")?.as_str()?, container)))
+}

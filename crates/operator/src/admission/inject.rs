@@ -1,0 +1,140 @@
+//! Writing a wish into a pod: request, gate, client library.
+//!
+//! The library reaches images that know nothing of us: an init container copies it into a volume, and `/etc/ld.so.preload` in the
+//! injected containers names it, so that the dynamic loader (glibc) has `libcuda.so.1` and `libnvidia-ml.so.1` in place whatever the
+//! image's own `LD_LIBRARY_PATH` is.
+
+use serde_json::{Map, Value, json};
+
+use super::wish::{Mode, RESOURCES, Wish};
+use super::{Refusal, containers};
+use crate::Settings;
+
+const VOLUME: &str = "tensor-fusion";
+const SOCKETS: &str = "tensor-fusion-sockets";
+const FOLDER: &str = "/tensor-fusion";
+
+/// The pod with the wish written in.
+pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Value, Refusal> {
+    let domain = &settings.domain;
+    for container in &wish.containers {
+        let known: Vec<&str> =
+            containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
+        if !known.contains(&container.name.as_str()) {
+            let allowed = format!("one of the pod's containers: {}", known.join(", "));
+            return Err(Refusal::new(format!("annotation {domain}/inject-container"), &container.name, allowed));
+        }
+    }
+    let mut pod = pod.clone();
+    let request = serde_json::to_string(wish).map_err(|error| {
+        Refusal::new(format!("annotation {domain}/request"), error, "a wish that can be written as JSON")
+    })?;
+    let malformed = || Refusal::new("pod", "", "an object with `metadata` and `spec`");
+    let root = pod.as_object_mut().ok_or_else(malformed)?;
+    let metadata = object_in(root, "metadata").ok_or_else(malformed)?;
+    if let Some(annotations) = object_in(metadata, "annotations") {
+        annotations.insert(format!("{domain}/request"), request.into());
+    }
+    if let Some(labels) = object_in(metadata, "labels") {
+        let component = if wish.mode == Mode::Local { "worker" } else { "client" };
+        labels.insert(format!("{domain}/enabled"), "true".into());
+        labels.insert(format!("{domain}/component"), component.into());
+    }
+    let spec = object_in(root, "spec").ok_or_else(malformed)?;
+    push_named(spec, "schedulingGates", json!({"name": format!("{domain}/allocation")}));
+    push_named(spec, "volumes", json!({"name": VOLUME, "emptyDir": {}}));
+    if wish.mode == Mode::Local {
+        let folder = json!({"name": SOCKETS, "hostPath": {"path": settings.socket_folder, "type": "Directory"}});
+        push_named(spec, "volumes", folder);
+    }
+    for kind in ["containers", "initContainers"] {
+        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
+            strip(container);
+            let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+            if wish.containers.iter().any(|wished| wished.name == name) {
+                equip(container, wish, settings);
+            }
+        }
+    }
+    // First, so that the library is there for the pod's own init containers too.
+    let delivery = json!({
+        "name": "tensor-fusion-client",
+        "image": settings.client_image,
+        "command": ["/tensor-fusion", "install-client", FOLDER],
+        "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+    });
+    if let Some(list) = array_in(spec, "initContainers")
+        && !list.iter().any(|one| one.get("name") == delivery.get("name"))
+    {
+        list.insert(0, delivery);
+    }
+    Ok(pod)
+}
+
+/// Takes away resources that no node has.
+fn strip(container: &mut Value) {
+    for kind in ["limits", "requests"] {
+        if let Some(amounts) =
+            container.get_mut("resources").and_then(|all| all.get_mut(kind)).and_then(Value::as_object_mut)
+        {
+            amounts.retain(|name, _| !RESOURCES.contains(&name.as_str()));
+        }
+    }
+}
+
+fn equip(container: &mut Value, wish: &Wish, settings: &Settings) {
+    let Some(container) = container.as_object_mut() else { return };
+    let mount = json!({"name": VOLUME, "mountPath": FOLDER, "readOnly": true});
+    push_mount(container, mount);
+    let preload =
+        json!({"name": VOLUME, "mountPath": "/etc/ld.so.preload", "subPath": "ld.so.preload", "readOnly": true});
+    push_mount(container, preload);
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    push_named(container, "env", field("TENSOR_FUSION_POD_NAME", "metadata.name"));
+    push_named(container, "env", field("TENSOR_FUSION_POD_NAMESPACE", "metadata.namespace"));
+    push_named(container, "env", field("TENSOR_FUSION_POD_UID", "metadata.uid"));
+    let name = container.get("name").cloned().unwrap_or_default();
+    push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": name}));
+    if wish.mode == Mode::Local {
+        let folder = &settings.socket_folder;
+        push_mount(container, json!({"name": SOCKETS, "mountPath": folder, "readOnly": true}));
+        let socket = format!("unix://{folder}/$(TENSOR_FUSION_POD_UID)/$(TENSOR_FUSION_CONTAINER_NAME).sock");
+        push_named(container, "env", json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
+    }
+}
+
+/// The object under a key, made where there is none.
+fn object_in<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
+    let entry = map.entry(key).or_insert_with(|| json!({}));
+    if !entry.is_object() {
+        *entry = json!({});
+    }
+    entry.as_object_mut()
+}
+
+fn array_in<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
+    let entry = map.entry(key).or_insert_with(|| json!([]));
+    if entry.is_null() {
+        *entry = json!([]);
+    }
+    entry.as_array_mut()
+}
+
+/// Adds an element unless one of its name is there.
+fn push_named(map: &mut Map<String, Value>, key: &str, element: Value) {
+    if let Some(list) = array_in(map, key)
+        && !list.iter().any(|one| one.get("name") == element.get("name"))
+    {
+        list.push(element);
+    }
+}
+
+/// Adds a mount unless its path is taken.
+fn push_mount(container: &mut Map<String, Value>, mount: Value) {
+    if let Some(list) = array_in(container, "volumeMounts")
+        && !list.iter().any(|one| one.get("mountPath") == mount.get("mountPath"))
+    {
+        list.push(mount);
+    }
+}

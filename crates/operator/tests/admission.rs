@@ -1,0 +1,183 @@
+//! Pods of all three dialects, and hostile ones.
+
+use operator::admission::{Decision, Dialect, Mode, Wish, decide};
+use operator::{PoolSettings, Profile, Settings};
+use serde_json::{Value, json};
+use types::{Bytes, Qos, Tflops};
+
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.pools.insert("remote".into(), PoolSettings { local: Some(false), ..PoolSettings::default() });
+    let profile = Profile { vram_limit: Some(Bytes::from_gib(2)), gpu_count: Some(2), ..Profile::default() };
+    settings.profiles.insert("team/small".into(), profile);
+    settings
+}
+
+fn pod(annotations: Value, containers: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "labels": {"tensor-fusion.ai/enabled": "true"}, "annotations": annotations},
+        "spec": {"containers": containers},
+    })
+}
+
+fn one(annotations: Value) -> Value {
+    pod(annotations, json!([{"name": "main", "image": "any"}]))
+}
+
+fn changed(pod: &Value) -> (Wish, Value) {
+    match decide(pod, "team", &settings(), 0).unwrap() {
+        Decision::Changed { wish, pod } => (*wish, pod),
+        Decision::Unchanged(why) => panic!("unchanged: {why}"),
+    }
+}
+
+fn refused(pod: &Value) -> String {
+    decide(pod, "team", &settings(), 0).unwrap_err().to_string()
+}
+
+#[test]
+fn annotations_become_a_request_a_gate_and_the_client() {
+    let before = one(json!({
+        "tensor-fusion.ai/tflops-limit": "10", "tensor-fusion.ai/vram-limit": "4Gi", "tensor-fusion.ai/gpu-count": "2",
+    }));
+    let decision = decide(&before, "team", &settings(), 0).unwrap();
+    let (wish, after) = changed(&before);
+    assert_eq!(
+        (wish.dialect, wish.mode, wish.qos, wish.pool.as_str()),
+        (Dialect::TensorFusion, Mode::Local, Qos::High, "default")
+    );
+    assert_eq!(wish.containers[0].gpus, 2);
+    assert_eq!(wish.containers[0].tflops_request, Some(Tflops::new(10)));
+    assert_eq!(wish.containers[0].vram_limit, Some(Bytes::from_gib(4)));
+    assert_eq!(after["spec"]["schedulingGates"], json!([{"name": "tensor-fusion.ai/allocation"}]));
+    assert_eq!(after["spec"]["initContainers"][0]["name"], "tensor-fusion-client");
+    let mounts = after["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/ld.so.preload"));
+    let written: Wish =
+        serde_json::from_str(after["metadata"]["annotations"]["tensor-fusion.ai/request"].as_str().unwrap()).unwrap();
+    assert_eq!(written, wish);
+    let mut patched = before.clone();
+    json_patch::patch(&mut patched, &decision.patch(&before)).unwrap();
+    assert_eq!(patched, after);
+}
+
+#[test]
+fn asking_twice_is_asking_once() {
+    let (_, after) = changed(&one(json!({"tensor-fusion.ai/vram-limit": "1Gi"})));
+    assert!(matches!(decide(&after, "team", &settings(), 0), Ok(Decision::Unchanged(_))));
+    let mut stripped = after.clone();
+    stripped["metadata"]["annotations"].as_object_mut().unwrap().remove("tensor-fusion.ai/request");
+    assert_eq!(changed(&stripped).1, after);
+}
+
+#[test]
+fn hami_resources_are_read_and_taken_off() {
+    let resources =
+        json!({"limits": {"nvidia.com/gpu": 2, "nvidia.com/gpumem": "3000", "nvidia.com/gpucores": 30, "cpu": "1"}});
+    let mut before = pod(
+        json!({"nvidia.com/use-gputype": "A100, L4", "hami.io/gpu-scheduler-policy": "binpack,numa"}),
+        json!([{"name": "main", "resources": resources}, {"name": "side"}]),
+    );
+    before["metadata"]["labels"] = json!({});
+    let (wish, after) = changed(&before);
+    assert_eq!(wish.dialect, Dialect::Hami);
+    assert_eq!(wish.containers.len(), 1);
+    assert_eq!((wish.containers[0].gpus, wish.containers[0].compute_percent), (2, Some(30)));
+    assert_eq!(wish.containers[0].vram_limit, Some(Bytes::from_mib(3000)));
+    assert_eq!(wish.only_types, ["A100", "L4"]);
+    assert_eq!(wish.strategy, Some(pool::Strategy::CompactFirst));
+    assert_eq!(after["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "1"}));
+    assert_eq!(after["spec"]["containers"][1].get("volumeMounts"), None);
+}
+
+#[test]
+fn a_hami_card_without_an_amount_is_a_whole_card() {
+    let mut before = one(json!({}));
+    before["metadata"]["labels"] = json!({});
+    before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem-percentage": 100}});
+    let (wish, _) = changed(&before);
+    assert_eq!((wish.containers[0].vram_percent, wish.containers[0].compute_percent), (Some(100), Some(100)));
+    before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpucores": 30}});
+    let (wish, _) = changed(&before);
+    assert_eq!((wish.containers[0].vram_percent, wish.containers[0].compute_percent), (Some(100), Some(30)));
+}
+
+#[test]
+fn plain_cards_are_taken_only_under_progressive_migration() {
+    let mut before = one(json!({}));
+    before["metadata"]["labels"] = json!({});
+    before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": "1"}});
+    assert!(matches!(decide(&before, "team", &settings(), 0), Ok(Decision::Unchanged(_))));
+    let migrating = Settings { progressive_migration: true, ..settings() };
+    let Ok(Decision::Changed { wish, .. }) = decide(&before, "team", &migrating, 0) else { panic!("unchanged") };
+    assert_eq!((wish.dialect, wish.isolation), (Dialect::Native, pool::Isolation::Shared));
+}
+
+#[test]
+fn profiles_fill_what_the_pod_leaves_open() {
+    let (wish, _) =
+        changed(&one(json!({"tensor-fusion.ai/workload-profile": "small", "tensor-fusion.ai/gpupool": "remote"})));
+    assert_eq!((wish.mode, wish.containers[0].gpus), (Mode::Remote, 2));
+    assert_eq!(wish.containers[0].vram_request, Some(Bytes::from_gib(2)));
+}
+
+#[test]
+fn only_so_many_replicas_are_enabled() {
+    let pod = one(json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/enabled-replicas": "2"}));
+    assert!(matches!(decide(&pod, "team", &settings(), 1), Ok(Decision::Changed { .. })));
+    assert!(matches!(decide(&pod, "team", &settings(), 2), Ok(Decision::Unchanged(_))));
+}
+
+#[test]
+fn a_pod_that_does_not_ask_is_left_alone() {
+    let quiet = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main"}]}});
+    assert!(matches!(decide(&quiet, "team", &settings(), 0), Ok(Decision::Unchanged(_))));
+    for odd in
+        [json!(null), json!([]), json!({"metadata": 5, "spec": "x"}), json!({"spec": {"containers": [1, null, {}]}})]
+    {
+        assert!(matches!(decide(&odd, "team", &settings(), 0), Ok(Decision::Unchanged(_))), "{odd}");
+    }
+}
+
+#[test]
+fn refusals_name_the_place_the_value_and_what_is_allowed() {
+    let cases = [
+        (json!({"tensor-fusion.ai/vram-limit": "-1Gi"}), "annotation tensor-fusion.ai/vram-limit", "-1Gi"),
+        (json!({"tensor-fusion.ai/tflops-limit": "NaN"}), "annotation tensor-fusion.ai/tflops-limit", "NaN"),
+        (json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/gpupool": "x"}), "gpupool", "default, remote"),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/gpu-count": "0"}),
+            "gpu-count",
+            "from 1 to 128",
+        ),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/qos": "top"}),
+            "qos",
+            "low, medium, high or critical",
+        ),
+        (json!({"tensor-fusion.ai/workload-profile": "none"}), "workload-profile", "namespace team"),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/vram-request": "2Gi"}),
+            "vram-request",
+            "at most the limit",
+        ),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/inject-container": "no"}),
+            "inject-container",
+            "main",
+        ),
+        (json!({}), "vram-limit", "is needed"),
+    ];
+    for (annotations, place, part) in cases {
+        let text = refused(&one(annotations.clone()));
+        assert!(text.contains(place) && text.contains(part), "{annotations}: {text}");
+    }
+    let huge = "9".repeat(100_000);
+    assert!(
+        refused(&one(json!({"tensor-fusion.ai/gpu-count": huge, "tensor-fusion.ai/vram-limit": "1Gi"}))).len() < 400
+    );
+    let mut hami = one(json!({}));
+    hami["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem": "1Gi"}});
+    assert!(refused(&hami).contains("container `main`, resource nvidia.com/gpumem"));
+}
