@@ -1,5 +1,7 @@
 //! Pods of all three dialects, and hostile ones.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use operator::admission::{Decision, Dialect, Mode, Wish, decide};
 use operator::{PoolSettings, Profile, Settings};
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! Random pools and request streams keep every invariant, and every choice is the best by brute force.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use pool::{
     Amount, Gang, Gpu, Inventory, Isolation, NodeIndex, Placement, Request, Strategy, explain, place, place_gang,
 };

@@ -108,7 +108,7 @@ impl Serialize for Tflops {
         if !serializer.is_human_readable() {
             return serializer.serialize_u64(self.milli);
         }
-        if self.milli % 1000 == 0 {
+        if self.milli.is_multiple_of(1000) {
             serializer.serialize_u64(self.milli / 1000)
         } else {
             serializer.serialize_f64(self.as_f64())
