@@ -1,0 +1,218 @@
+//! A driver that shows and grants only a share of a GPU.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+// All of it, so that a new row of the table finds its types.
+use cuda::*;
+use parking_lot::Mutex;
+
+use crate::{Account, Charge};
+
+/// What a vGPU is made of.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// The account that all sessions of the vGPU share.
+    pub account: Arc<Account>,
+    /// FP16 TFLOPS that the vGPU shows; `None` shows the whole device's.
+    pub tflops: Option<f64>,
+    /// The device of the wrapped driver that the vGPU is a part of. Clients see it as their only one.
+    pub device: Ordinal,
+}
+
+/// A [`Driver`] that shows one device of another, with the share's memory, and takes memory from the share's account.
+pub struct Limited {
+    // Fields are dropped in this order: the memory is really free before the account says so.
+    inner: Arc<dyn Driver>,
+    info: DriverInfo,
+    device: Ordinal,
+    held: Mutex<Held>,
+    charge: Charge,
+}
+
+/// What this session has been charged for.
+#[derive(Debug, Default)]
+struct Held {
+    mappings: HashMap<u64, Mapping>,
+    next: u64,
+    modules: HashMap<ModuleId, (ContextId, u64)>,
+}
+
+/// A mapping, noted before the driver makes it and until the driver has taken it back, so that no order of calls that
+/// run at once leaves memory uncharged.
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    size: u64,
+    /// Tells it from a later one at the same address.
+    number: u64,
+    leaving: bool,
+}
+
+impl Held {
+    fn insert(&mut self, address: u64, size: u64) {
+        self.next += 1;
+        self.mappings.insert(address, Mapping { size, number: self.next, leaving: false });
+    }
+
+    fn remove(&mut self, address: u64, number: u64) {
+        if self.mappings.get(&address).is_some_and(|mapping| mapping.number == number) {
+            self.mappings.remove(&address);
+        }
+    }
+}
+
+impl fmt::Debug for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limited").field("device", &self.device).field("charge", &self.charge).finish_non_exhaustive()
+    }
+}
+
+impl Limited {
+    /// Opens a session of the application `pid` on a share of `inner`.
+    ///
+    /// # Errors
+    /// `INVALID_DEVICE` when the wrapped driver has no such device.
+    pub fn new(inner: Arc<dyn Driver>, share: &Share, pid: u32) -> CuResult<Self> {
+        let mut info = inner.info().clone();
+        let position = share.device.0 as usize;
+        let mut device = info.devices.get(position).cloned().ok_or(CuError::INVALID_DEVICE)?;
+        device.total_memory = device.total_memory.min(share.account.limit());
+        device.tflops = share.tflops.unwrap_or(device.tflops);
+        info.devices = vec![device];
+        Ok(Self { inner, info, device: share.device, held: Mutex::default(), charge: share.account.open(pid) })
+    }
+
+    fn device(&self, device: Ordinal) -> CuResult<Ordinal> {
+        if device.0 == 0 { Ok(self.device) } else { Err(CuError::INVALID_DEVICE) }
+    }
+
+    fn usage(&self, device: Ordinal) -> CuResult<DeviceUsage> {
+        let whole = self.inner.usage(self.device(device)?)?;
+        let account = self.charge.account();
+        let processes: Vec<ProcessUsage> = account.processes();
+        Ok(DeviceUsage { used_memory: account.used(), processes, ..whole })
+    }
+
+    fn context_create(&self, context: ContextId, device: Ordinal, flags: u32) -> CuResult {
+        self.inner.context_create(context, self.device(device)?, flags)
+    }
+
+    fn context_destroy(&self, context: ContextId) -> CuResult {
+        self.inner.context_destroy(context)?;
+        let mut freed = 0;
+        self.held.lock().modules.retain(|_, (owner, bytes)| {
+            let goes = *owner == context;
+            freed += if goes { *bytes } else { 0 };
+            !goes
+        });
+        self.charge.give_back(freed);
+        Ok(())
+    }
+
+    fn mem_map(&self, device: Ordinal, address: u64, size: u64) -> CuResult {
+        let device = self.device(device)?;
+        {
+            let mut held = self.held.lock();
+            if held.mappings.contains_key(&address) {
+                return Err(CuError::INVALID_VALUE);
+            }
+            self.charge.take(size)?;
+            held.insert(address, size);
+        }
+        let result = self.inner.mem_map(device, address, size);
+        if result.is_err() {
+            self.held.lock().mappings.remove(&address);
+            self.charge.give_back(size);
+        }
+        result
+    }
+
+    fn mem_alloc(&self, device: Ordinal, size: u64) -> CuResult<u64> {
+        let device = self.device(device)?;
+        self.charge.take(size)?;
+        let result = self.inner.mem_alloc(device, size);
+        match result {
+            Ok(address) => self.held.lock().insert(address, size),
+            Err(_) => self.charge.give_back(size),
+        }
+        result
+    }
+
+    fn mem_unmap(&self, device: Ordinal, address: u64) -> CuResult {
+        let device = self.device(device)?;
+        let mapping = {
+            let mut held = self.held.lock();
+            let mapping = held.mappings.get_mut(&address).filter(|mapping| !mapping.leaving);
+            let mapping = mapping.ok_or(CuError::INVALID_VALUE)?;
+            mapping.leaving = true;
+            *mapping
+        };
+        let result = self.inner.mem_unmap(device, address);
+        let mut held = self.held.lock();
+        if result.is_ok() {
+            held.remove(address, mapping.number);
+            self.charge.give_back(mapping.size);
+        } else if let Some(mapping) = held.mappings.get_mut(&address) {
+            mapping.leaving = false;
+        }
+        result
+    }
+
+    fn module_load(&self, context: ContextId, module: ModuleId, image: &[u8]) -> CuResult<ModuleLoad> {
+        let load = self.inner.module_load(context, module, image)?;
+        if load.status != 0 {
+            return Ok(load);
+        }
+        // A variable that another module declares too is only named by this one; the driver lists it once.
+        let sizes = load.info.globals.iter().map(|global| global.size);
+        let bytes = sizes.fold(0_u64, u64::saturating_add);
+        if let Err(error) = self.charge.take(bytes) {
+            self.inner.module_unload(module)?;
+            return Err(error);
+        }
+        self.held.lock().modules.insert(module, (context, bytes));
+        Ok(load)
+    }
+
+    fn module_unload(&self, module: ModuleId) -> CuResult {
+        self.inner.module_unload(module)?;
+        let held = self.held.lock().modules.remove(&module);
+        self.charge.give_back(held.map_or(0, |(_, bytes)| bytes));
+        Ok(())
+    }
+}
+
+macro_rules! limited {
+    ($($(#[$doc:meta])* $class:ident fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $answer:ty)?;)*) => {
+        impl Driver for Limited {
+            fn info(&self) -> &DriverInfo {
+                &self.info
+            }
+
+            $(
+                #[inline]
+                fn $name(&self, $($arg: $type),*) -> CuResult<limited!(@answer $($answer)?)> {
+                    limited!(@body $name self ($($arg),*))
+                }
+            )*
+
+            fn copy_to_host(&self, stream: StreamId, target: HostBuffer, source: Region, wait: bool) -> CuResult {
+                self.inner.copy_to_host(stream, target, source, wait)
+            }
+        }
+    };
+    (@answer) => { () };
+    (@answer $answer:ty) => { $answer };
+    (@body usage $self:ident ($($arg:ident),*)) => { Limited::usage($self, $($arg),*) };
+    (@body context_create $self:ident ($($arg:ident),*)) => { Limited::context_create($self, $($arg),*) };
+    (@body context_destroy $self:ident ($($arg:ident),*)) => { Limited::context_destroy($self, $($arg),*) };
+    (@body mem_map $self:ident ($($arg:ident),*)) => { Limited::mem_map($self, $($arg),*) };
+    (@body mem_alloc $self:ident ($($arg:ident),*)) => { Limited::mem_alloc($self, $($arg),*) };
+    (@body mem_unmap $self:ident ($($arg:ident),*)) => { Limited::mem_unmap($self, $($arg),*) };
+    (@body module_load $self:ident ($($arg:ident),*)) => { Limited::module_load($self, $($arg),*) };
+    (@body module_unload $self:ident ($($arg:ident),*)) => { Limited::module_unload($self, $($arg),*) };
+    (@body $name:ident $self:ident ($($arg:ident),*)) => { $self.inner.$name($($arg),*) };
+}
+
+driver_calls!(limited);

@@ -1,0 +1,256 @@
+//! Listens, decides who is served, and counts the sessions.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use cuda::{CuResult, Driver, Ordinal, Sink};
+use limiter::{Account, Limited, Share};
+use parking_lot::Mutex;
+use wire::hello::{self, Hello, HelloError, Refusal};
+use wire::transport::{Socket, Transport};
+use wire::{Endpoint, Listener};
+
+use crate::outlet::Outlet;
+use crate::session::Session;
+
+/// Opens the GPU for one client, as its hello asks.
+pub type Open = dyn Fn(&Hello, Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> + Send + Sync;
+
+/// Connections that have not said hello yet, at most.
+const MOST_STRANGERS: u32 = 64;
+
+/// One vGPU, as it is to be served.
+pub struct WorkerConfig {
+    /// Bytes of video memory that all sessions together may use.
+    pub vram: u64,
+    /// FP16 TFLOPS that clients see; `None` shows the whole GPU's.
+    pub tflops: Option<f64>,
+    /// The device, among those that `open` makes.
+    pub device: Ordinal,
+    /// What clients must show; `None` serves everybody who can connect.
+    pub token: Option<String>,
+    /// Sessions at once, at most.
+    pub max_sessions: u32,
+    /// How long a new connection may take to say hello.
+    pub handshake_timeout: Duration,
+    /// Opens the GPU, once per session.
+    pub open: Box<Open>,
+}
+
+impl std::fmt::Debug for WorkerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerConfig").field("vram", &self.vram).field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl WorkerConfig {
+    /// A share of `vram` bytes of the first GPU that `open` makes, with the usual limits.
+    pub fn new(
+        vram: u64,
+        open: impl Fn(&Hello, Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            vram,
+            tflops: None,
+            device: Ordinal(0),
+            token: None,
+            max_sessions: 256,
+            handshake_timeout: Duration::from_secs(5),
+            open: Box::new(open),
+        }
+    }
+}
+
+/// A worker that serves until it is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    accepting: Option<std::thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    listener: Listener,
+    config: WorkerConfig,
+    share: Share,
+    stopped: AtomicBool,
+    strangers: AtomicU32,
+    sessions: Arc<AtomicU32>,
+    outlets: Mutex<Vec<Weak<Outlet>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// One counted thing; dropping it counts down.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(counter: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
+        let free = |count: u32| (count < limit).then(|| count + 1);
+        counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok()?;
+        Some(Self(Arc::clone(counter)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Starts to serve a vGPU.
+///
+/// # Errors
+/// The listener has no address, or no thread can be started.
+pub fn serve(listener: Listener, config: WorkerConfig) -> io::Result<Worker> {
+    let endpoint = listener.endpoint()?;
+    let share = Share { account: Account::new(config.vram), tflops: config.tflops, device: config.device };
+    let shared = Arc::new(Shared {
+        listener,
+        config,
+        share,
+        stopped: AtomicBool::new(false),
+        strangers: AtomicU32::new(0),
+        sessions: Arc::default(),
+        outlets: Mutex::default(),
+    });
+    let accepting = Arc::clone(&shared);
+    let accepting = std::thread::Builder::new().name("accept".to_owned()).spawn(move || accepting.accept())?;
+    Ok(Worker { shared, endpoint, accepting: Some(accepting) })
+}
+
+impl Worker {
+    /// Where clients connect.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The vGPU's memory account.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.shared.share.account
+    }
+
+    /// Sessions that hold anything.
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        self.shared.sessions.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the worker no longer listens.
+    pub fn join(mut self) {
+        if let Some(accepting) = self.accepting.take()
+            && accepting.join().is_err()
+        {
+            tracing::error!("the thread that accepts connections panicked");
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Ends the listener and all sessions.
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.listener.close();
+        for outlet in self.shared.outlets.lock().drain(..).filter_map(|outlet| outlet.upgrade()) {
+            outlet.end();
+        }
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>) {
+        while !self.stopped.load(Ordering::SeqCst) {
+            let socket = match self.listener.accept() {
+                Ok(socket) => socket,
+                Err(error) => {
+                    if !self.stopped.load(Ordering::SeqCst) {
+                        // Out of descriptors, say: serving the others goes on.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    continue;
+                }
+            };
+            if self.strangers.load(Ordering::SeqCst) >= MOST_STRANGERS {
+                tracing::warn!("too many connections without a hello: one more is closed");
+                continue;
+            }
+            self.strangers.fetch_add(1, Ordering::SeqCst);
+            let shared = Arc::clone(self);
+            let started = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
+                let session = shared.admit(socket);
+                shared.strangers.fetch_sub(1, Ordering::SeqCst);
+                drop(shared);
+                if let Some(session) = session {
+                    session.run();
+                }
+            });
+            if let Err(error) = started {
+                self.strangers.fetch_sub(1, Ordering::SeqCst);
+                tracing::warn!(%error, "cannot start a thread for a connection");
+            }
+        }
+    }
+
+    /// The handshake. One line in the log says why a connection becomes no session.
+    fn admit(&self, socket: Socket) -> Option<Arc<Session>> {
+        let transport: Arc<dyn Transport> = Arc::new(socket);
+        let guarded = std::panic::AssertUnwindSafe(|| self.try_admit(&transport));
+        match std::panic::catch_unwind(guarded) {
+            Ok(Ok(session)) => return Some(session),
+            Ok(Err(error)) => {
+                let reason: &dyn std::error::Error = &error;
+                let cause = reason.source().map(ToString::to_string);
+                tracing::warn!(%error, cause, "a connection is closed");
+            }
+            Err(_) => tracing::error!("opening the GPU panicked: a connection is closed"),
+        }
+        transport.shutdown();
+        None
+    }
+
+    fn try_admit(&self, transport: &Arc<dyn Transport>) -> Result<Arc<Session>, HelloError> {
+        let hello = hello::listen(&**transport, self.config.handshake_timeout)?;
+        let refuse = |refusal: Refusal| match hello::refuse(&**transport, &refusal) {
+            Ok(()) => HelloError::Refuse(refusal),
+            Err(error) => HelloError::Broken(error),
+        };
+        if let Some(token) = &self.config.token
+            && !same(token.as_bytes(), hello.token.as_deref().unwrap_or_default().as_bytes())
+        {
+            return Err(refuse(Refusal::Token));
+        }
+        let limit = self.config.max_sessions;
+        let place = Place::take(&self.sessions, limit).ok_or_else(|| refuse(Refusal::Full(limit)))?;
+        let outlet = Arc::new(Outlet::new(Arc::clone(transport)));
+        let sink: Arc<dyn Sink> = Arc::clone(&outlet) as _;
+        let opened = (self.config.open)(&hello, sink).and_then(|driver| Limited::new(driver, &self.share, hello.pid));
+        let driver = opened.map_err(|error| refuse(Refusal::Driver(format!("the GPU cannot be opened: {error}"))))?;
+        {
+            let mut outlets = self.outlets.lock();
+            outlets.retain(|outlet| outlet.strong_count() > 0);
+            outlets.push(Arc::downgrade(&outlet));
+        }
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(HelloError::Broken(io::ErrorKind::ConnectionAborted.into()));
+        }
+        hello::welcome(&**transport, driver.info())?;
+        let (pid, client) = (hello.pid, hello.client.escape_debug().take(80).collect::<String>());
+        tracing::info!(pid, client, "a client has come");
+        Ok(Arc::new(Session::new(Arc::new(driver), outlet, pid, place)))
+    }
+}
+
+/// Compares without telling by its time where the difference is.
+fn same(ours: &[u8], theirs: &[u8]) -> bool {
+    ours.len() == theirs.len() && ours.iter().zip(theirs).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+}
