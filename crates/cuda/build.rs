@@ -9,6 +9,9 @@ use std::path::Path;
 
 const CLASSES: [&str; 5] = ["local", "cached", "one_way", "round_trip", "blocking"];
 
+/// In place of a path: the export is written by hand, because its shape is like no other's.
+const BY_HAND: &str = "by_hand";
+
 struct Fact {
     version: String,
     arguments: Vec<(String, String)>,
@@ -129,7 +132,9 @@ fn write_library(
         let area = area.map_or("other", |(_, area)| area);
         let class = match column {
             Some(column) => {
-                present.push_str(&row(symbol, fact, column, per_thread)?);
+                if column.path != BY_HAND {
+                    present.push_str(&row(symbol, fact, column, per_thread)?);
+                }
                 format!("Some(Class::{})", camel(&column.class))
             }
             None => {

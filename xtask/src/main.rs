@@ -1,5 +1,6 @@
 //! Project automation.
 
+mod docs;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["table", include] => table::run(&PathBuf::from(include), &root.join("crates/cuda/table")),
-        _ => bail!("usage: cargo xtask table INCLUDE_DIRECTORY"),
+        ["docs"] => docs::write(&root),
+        ["docs", "--check"] => docs::check(&root),
+        _ => bail!("usage: cargo xtask table INCLUDE_DIRECTORY | docs [--check]"),
     }
 }

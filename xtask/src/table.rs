@@ -37,6 +37,8 @@ pub(crate) fn run(include: &Path, out: &Path) -> Result<()> {
     for view in ["", "-DNVML_NO_UNVERSIONED_FUNC_DEFS"] {
         nvml.read(&preprocess(include, "nvml.h", view)?, "nvmlReturn_t");
     }
+    // The one function that returns text instead of a result.
+    nvml.add_function("nvmlErrorString", &["nvmlReturn_t".to_owned(), "result".to_owned()]);
     let mut lines = String::from(HEAD);
     for function in nvml.functions.values() {
         writeln!(lines, "{} 0 {}", function.name, nvml.arguments(function))?;

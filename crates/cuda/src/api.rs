@@ -49,6 +49,14 @@ pub enum Missing {
     Version,
 }
 
+/// The newest entry point of a name that CUDA `version` had, whether or not we implement it.
+#[must_use]
+pub fn newest(base: &str, version: u32, per_thread: bool) -> Option<&'static Function> {
+    entry_points(base, per_thread)
+        .filter(|function| function.version <= version)
+        .max_by_key(|function| (function.number, function.per_thread))
+}
+
 /// Answers `cuGetProcAddress`: the newest entry point of `base` that CUDA `version` had.
 ///
 /// A function that we do not implement is not found, even where an older entry point of the same name would be: its
@@ -57,13 +65,18 @@ pub enum Missing {
 /// # Errors
 /// When there is none.
 pub fn find(base: &str, version: u32, per_thread: bool) -> Result<&'static Function, Missing> {
-    let named = || CUDA.iter().filter(|function| function.base == base && (per_thread || !function.per_thread));
-    let newest = named()
-        .filter(|function| function.version <= version)
-        .max_by_key(|function| (function.number, function.per_thread));
-    match newest {
+    match newest(base, version, per_thread) {
         Some(function) if function.class.is_some() => Ok(function),
-        None if named().any(|function| function.class.is_some()) => Err(Missing::Version),
+        None if entry_points(base, per_thread).any(|function| function.class.is_some()) => Err(Missing::Version),
         _ => Err(Missing::Name),
     }
+}
+
+/// Symbols sort by name, so those of one base name stand close together.
+fn entry_points(base: &str, per_thread: bool) -> impl Iterator<Item = &'static Function> {
+    let start = CUDA.partition_point(|function| function.symbol < base);
+    let candidates = CUDA.get(start..).unwrap_or_default().iter();
+    candidates
+        .take_while(move |function| function.symbol.starts_with(base))
+        .filter(move |function| function.base == base && (per_thread || !function.per_thread))
 }

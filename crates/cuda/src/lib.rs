@@ -2,9 +2,11 @@
 
 pub mod api;
 pub mod args;
+mod coverage;
 pub mod driver;
 mod error;
 pub mod types;
 
+pub use coverage::{Area, coverage};
 pub use driver::*;
 pub use error::{CuError, CuResult, code_of};

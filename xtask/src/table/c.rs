@@ -105,7 +105,8 @@ impl Header {
         }
     }
 
-    fn add_function(&mut self, name: &str, tokens: &[String]) {
+    /// Adds a function with the tokens of its argument list.
+    pub(super) fn add_function(&mut self, name: &str, tokens: &[String]) {
         let mut arguments = Vec::new();
         for (position, argument) in tokens.split(|token| token == ",").enumerate() {
             if argument.is_empty() || argument == ["void"] {

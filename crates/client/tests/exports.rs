@@ -1,0 +1,61 @@
+//! The built library exports what the table says, and nothing else; one file serves as both libraries.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The library that cargo built together with this test: in the same folder. (The one a folder further up is that of the
+/// last `cargo build`.)
+fn library() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().unwrap().join("libtensor_fusion_cuda.so")
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_symbols_are_those_of_the_table() {
+    let listing = output(Command::new("nm").args(["--dynamic", "--defined-only", "--format=posix"]).arg(library()));
+    let exported: BTreeSet<&str> = listing.lines().filter_map(|line| line.split(' ').next()).collect();
+    let table: BTreeSet<&str> =
+        cuda::api::CUDA.iter().chain(cuda::api::NVML).map(|function| function.symbol).collect();
+    assert_eq!(exported.difference(&table).take(9).collect::<Vec<_>>(), Vec::<&&str>::new(), "exported, not in the table");
+    assert_eq!(table.difference(&exported).take(9).collect::<Vec<_>>(), Vec::<&&str>::new(), "in the table, not exported");
+}
+
+#[test]
+fn the_library_has_the_name_that_programs_look_for() {
+    let headers = output(Command::new("objdump").arg("-p").arg(library()));
+    let soname = headers.lines().find_map(|line| line.trim().strip_prefix("SONAME"));
+    assert_eq!(soname.map(str::trim), Some("libcuda.so.1"));
+}
+
+/// Compiles a C program and runs it with links to the library under both names.
+fn run_c(name: &str, source: &str, environment: &[(&str, &str)]) -> String {
+    let folder = std::env::temp_dir().join(format!("tensor-fusion-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for link in ["libcuda.so.1", "libnvidia-ml.so.1"] {
+        let link = folder.join(link);
+        if !link.exists() {
+            std::os::unix::fs::symlink(library(), link).unwrap();
+        }
+    }
+    let (file, program) = (folder.join("main.c"), folder.join("main"));
+    std::fs::write(&file, source).unwrap();
+    output(Command::new("cc").arg("-o").arg(&program).arg(&file).args(["-ldl", "-pthread"]));
+    let printed = output(
+        Command::new(&program).env("LD_LIBRARY_PATH", &folder).env_remove("TENSOR_FUSION_CONNECT").envs(environment.iter().copied()),
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+    printed
+}
+
+#[test]
+fn both_names_open_one_library() {
+    let printed = run_c("two-names", include_str!("two_names.c"), &[]);
+    assert_eq!(printed, "same instance\nfound cuInit\nnot found cuNoSuchThing\nabsent says 801\nnvml absent says 3\n");
+}

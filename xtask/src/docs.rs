@@ -1,0 +1,61 @@
+//! Writes the reference pages that are made from the code, and checks that those in the repository are up to date.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use cuda::Area;
+
+const PAGE: &str = "docs/reference/coverage.md";
+
+/// Writes the pages below `root`.
+pub(crate) fn write(root: &Path) -> Result<()> {
+    let path = root.join(PAGE);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    }
+    std::fs::write(&path, coverage()?).with_context(|| format!("cannot write `{PAGE}`"))
+}
+
+/// Fails when a page differs from what the code says.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let there = std::fs::read_to_string(root.join(PAGE)).with_context(|| format!("cannot read `{PAGE}`"))?;
+    if there != coverage()? {
+        bail!("`{PAGE}` is out of date: run `cargo xtask docs`");
+    }
+    Ok(())
+}
+
+fn coverage() -> Result<String> {
+    let areas = cuda::coverage();
+    let mut page = String::from(
+        "# What there is of CUDA and NVML\n\n\
+         Made from the table in `crates/cuda/table` by `cargo xtask docs`; `tensor-fusion coverage` prints the same.\n\n\
+         Every symbol of CUDA 13's `libcuda.so.1` and `libnvidia-ml.so.1` is exported. Those listed as missing return\n\
+         `CUDA_ERROR_NOT_SUPPORTED` (NVML: `NVML_ERROR_NOT_SUPPORTED`), once with a line in the log, and are not found by\n\
+         `cuGetProcAddress`. `_ptds` and `_ptsz` twins go with their function and are not counted.\n\n\
+         What a call costs when the GPU is remote: *local* and *cached* calls never leave the process, *one-way* calls are\n\
+         sent and forgotten, *round trip* calls wait for the answer, *blocking* calls wait for work on the device.\n\n\
+         | area | there | missing |\n|---|---:|---:|\n",
+    );
+    for area in &areas {
+        writeln!(page, "| {} | {} | {} |", area.name, area.implemented.len(), area.absent.len())?;
+    }
+    for area in &areas {
+        section(&mut page, area)?;
+    }
+    Ok(page)
+}
+
+fn section(page: &mut String, area: &Area) -> Result<()> {
+    writeln!(page, "\n## {}\n", area.name)?;
+    for (symbol, class) in &area.implemented {
+        writeln!(page, "- `{symbol}`: {}", class.name())?;
+    }
+    if !area.absent.is_empty() {
+        let names: Vec<String> = area.absent.iter().map(|symbol| format!("`{symbol}`")).collect();
+        let blank = if area.implemented.is_empty() { "" } else { "\n" };
+        writeln!(page, "{blank}Missing: {}", names.join(", "))?;
+    }
+    Ok(())
+}
