@@ -21,10 +21,17 @@ fn output(command: &mut Command) -> String {
 fn the_symbols_are_those_of_the_table() {
     let listing = output(Command::new("nm").args(["--dynamic", "--defined-only", "--format=posix"]).arg(library()));
     let exported: BTreeSet<&str> = listing.lines().filter_map(|line| line.split(' ').next()).collect();
-    let table: BTreeSet<&str> =
-        cuda::api::CUDA.iter().chain(cuda::api::NVML).map(|function| function.symbol).collect();
-    assert_eq!(exported.difference(&table).take(9).collect::<Vec<_>>(), Vec::<&&str>::new(), "exported, not in the table");
-    assert_eq!(table.difference(&exported).take(9).collect::<Vec<_>>(), Vec::<&&str>::new(), "in the table, not exported");
+    let table: BTreeSet<&str> = cuda::api::CUDA.iter().chain(cuda::api::NVML).map(|function| function.symbol).collect();
+    assert_eq!(
+        exported.difference(&table).take(9).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "exported, not in the table"
+    );
+    assert_eq!(
+        table.difference(&exported).take(9).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "in the table, not exported"
+    );
 }
 
 #[test]
@@ -48,7 +55,10 @@ fn run_c(name: &str, source: &str, environment: &[(&str, &str)]) -> String {
     std::fs::write(&file, source).unwrap();
     output(Command::new("cc").arg("-o").arg(&program).arg(&file).args(["-ldl", "-pthread"]));
     let printed = output(
-        Command::new(&program).env("LD_LIBRARY_PATH", &folder).env_remove("TENSOR_FUSION_CONNECT").envs(environment.iter().copied()),
+        Command::new(&program)
+            .env("LD_LIBRARY_PATH", &folder)
+            .env_remove("TENSOR_FUSION_CONNECT")
+            .envs(environment.iter().copied()),
     );
     std::fs::remove_dir_all(&folder).unwrap();
     printed

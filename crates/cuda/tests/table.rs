@@ -9,17 +9,26 @@ use cuda::api::{CUDA, Missing, NVML, find, newest};
 
 /// Interfaces of other libraries and of drivers newer than the headers: the runtimes do without.
 fn is_foreign(name: &str) -> bool {
-    ["cuGL", "cuGraphicsGL", "cuEGL", "cuGraphicsEGL", "cuVDPAU", "cuGraphicsVDPAU", "cuEventCreateFromEGL", "cuSubgrid", "cuGraphicsResourceGetMappedEglFrame"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    [
+        "cuGL",
+        "cuGraphicsGL",
+        "cuEGL",
+        "cuGraphicsEGL",
+        "cuVDPAU",
+        "cuGraphicsVDPAU",
+        "cuEventCreateFromEGL",
+        "cuSubgrid",
+        "cuGraphicsResourceGetMappedEglFrame",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }
 
 #[test]
 fn every_question_of_the_cuda_runtimes_has_an_entry_point() {
-    for (runtime, list) in [
-        ("12.9", include_str!("getproc/cudart-12.9.txt")),
-        ("13.5", include_str!("getproc/cudart-13.5.txt")),
-    ] {
+    for (runtime, list) in
+        [("12.9", include_str!("getproc/cudart-12.9.txt")), ("13.5", include_str!("getproc/cudart-13.5.txt"))]
+    {
         let mut missing = BTreeSet::new();
         let mut asked = 0;
         for line in list.lines() {
