@@ -9,5 +9,4 @@
 pub mod image;
 pub mod soft;
 
-
 pub use soft::{ConfigError, Soft, SoftConfig};

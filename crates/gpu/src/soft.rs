@@ -77,12 +77,8 @@ impl Soft {
             Some(range) => AddressRange { base: range.base, size: range.size },
             None => span.range(),
         };
-        let info = DriverInfo {
-            cuda_version: CUDA_VERSION,
-            driver_version: DRIVER_VERSION.to_owned(),
-            devices,
-            addresses,
-        };
+        let info =
+            DriverInfo { cuda_version: CUDA_VERSION, driver_version: DRIVER_VERSION.to_owned(), devices, addresses };
         let engine = Engine::new(Parts { info, capability: config.compute_capability, sink, span, area, turns });
         Ok(Arc::new(Self { engine }))
     }
@@ -99,7 +95,7 @@ impl Soft {
         let engine = &self.engine;
         engine.check()?;
         let mut keep = Keep::new();
-        let mut state = engine.state.lock();
+        let state = engine.state.lock();
         let key = state.key(stream)?;
         for region in regions {
             Engine::checked(&state, region, &mut keep)?;
@@ -393,3 +389,5 @@ impl Driver for Soft {
     }
 }
 
+#[cfg(test)]
+mod tests;

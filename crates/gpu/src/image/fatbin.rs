@@ -143,7 +143,8 @@ impl Entry<'_> {
             return Err(fail(format!("{} bytes are promised, {MAX_TEXT} is the most", self.size)));
         }
         if self.flags & LZ4 != 0 {
-            return lz4_flex::block::decompress(self.stored, self.size as usize).map_err(|error| fail(error.to_string()));
+            return lz4_flex::block::decompress(self.stored, self.size as usize)
+                .map_err(|error| fail(error.to_string()));
         }
         let decoder = ruzstd::decoding::StreamingDecoder::new(self.stored).map_err(|error| fail(error.to_string()))?;
         let mut text = Vec::new();

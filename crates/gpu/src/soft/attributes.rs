@@ -212,7 +212,10 @@ mod tests {
             let config = SoftConfig { compute_capability: capability, ..SoftConfig::default() };
             let all = attributes(&config, 1);
             assert_eq!(value(&all, 75) * 10 + value(&all, 76), capability as i32);
-            assert!(value(&all, 97) <= value(&all, 81), "a block cannot have more shared memory than its multiprocessor");
+            assert!(
+                value(&all, 97) <= value(&all, 81),
+                "a block cannot have more shared memory than its multiprocessor"
+            );
             assert!(value(&all, 8) <= value(&all, 97));
             assert!(value(&all, 1) <= value(&all, 39));
             assert_eq!(value(&all, 10), 32);

@@ -172,16 +172,14 @@ impl Seat {
         self.mine().used.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// Bytes that this session is charged with.
-    #[cfg(test)]
-    pub(super) fn used(&self) -> u64 {
-        self.mine().used.load(Ordering::SeqCst)
-    }
-
     /// Counts a context made (`true`) or destroyed.
     pub(super) fn count_context(&self, made: bool) {
         let contexts = &self.mine().contexts;
-        if made { contexts.fetch_add(1, Ordering::SeqCst) } else { contexts.fetch_sub(1, Ordering::SeqCst) };
+        if made {
+            contexts.fetch_add(1, Ordering::SeqCst)
+        } else {
+            contexts.fetch_sub(1, Ordering::SeqCst)
+        };
     }
 
     fn used_by_all(&self) -> u64 {
@@ -193,7 +191,10 @@ impl Seat {
         for (index, seat) in self.page().seats.iter().enumerate() {
             let holds = seat.used.load(Ordering::SeqCst) != 0 || seat.contexts.load(Ordering::SeqCst) != 0;
             if holds && !self.lives(index) {
-                tracing::info!(pid = seat.pid.load(Ordering::SeqCst), "a process on the card is gone; its memory is free");
+                tracing::info!(
+                    pid = seat.pid.load(Ordering::SeqCst),
+                    "a process on the card is gone; its memory is free"
+                );
                 seat.used.store(0, Ordering::SeqCst);
                 seat.contexts.store(0, Ordering::SeqCst);
             }
@@ -217,8 +218,8 @@ impl Seat {
                 }
             }
             let running = self.page().turn.load(Ordering::SeqCst);
-            let since = (running != 0 && self.lives(running as usize - 1))
-                .then(|| self.page().since.load(Ordering::SeqCst));
+            let since =
+                (running != 0 && self.lives(running as usize - 1)).then(|| self.page().since.load(Ordering::SeqCst));
             DeviceUsage {
                 used_memory: self.used_by_all(),
                 gpu_utilization: self.page().kernels.percent(now(), since),
@@ -295,7 +296,8 @@ impl Seat {
             return None;
         }
         (1..SEATS).map(|step| (self.index + step) % SEATS).find(|index| {
-            self.page().waiting[index / 64].load(Ordering::SeqCst) & (1 << (index % 64)) != 0 && self.lives_or_leaves(*index)
+            self.page().waiting[index / 64].load(Ordering::SeqCst) & (1 << (index % 64)) != 0
+                && self.lives_or_leaves(*index)
         })
     }
 

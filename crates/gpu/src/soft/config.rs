@@ -81,19 +81,20 @@ impl SoftConfig {
             })?;
         }
         if let Some(value) = read(VRAM) {
-            config.vram = parse_bytes(&value).filter(|bytes| (1 << 20..=MAX_VRAM).contains(bytes)).ok_or(ConfigError {
-                variable: VRAM,
-                value,
-                expected: "bytes with an optional unit (8GiB, 512Mi, 4G) from 1MiB to 128GiB",
-            })?;
+            config.vram =
+                parse_bytes(&value).filter(|bytes| (1 << 20..=MAX_VRAM).contains(bytes)).ok_or(ConfigError {
+                    variable: VRAM,
+                    value,
+                    expected: "bytes with an optional unit (8GiB, 512Mi, 4G) from 1MiB to 128GiB",
+                })?;
         }
         if let Some(value) = read(TFLOPS) {
-            config.tflops =
-                value.trim().parse().ok().filter(|number| (0.001..=100_000.0).contains(number)).ok_or(ConfigError {
-                    variable: TFLOPS,
-                    value,
-                    expected: "a number of TFLOPS from 0.001 to 100000",
-                })?;
+            config.tflops = value
+                .trim()
+                .parse()
+                .ok()
+                .filter(|number| (0.001..=100_000.0).contains(number))
+                .ok_or(ConfigError { variable: TFLOPS, value, expected: "a number of TFLOPS from 0.001 to 100000" })?;
         }
         if let Some(value) = read(CAPABILITY) {
             config.compute_capability = parse_capability(&value).ok_or(ConfigError {

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use cuda::{
-    ContextId, CuError, CuResult, DeviceInfo, DriverInfo, EventId, ModuleId, Ordinal, Region, Sink, StreamId, StreamKind,
-    TicketId,
+    ContextId, CuError, CuResult, DeviceInfo, DriverInfo, EventId, ModuleId, Ordinal, Region, Sink, StreamId,
+    StreamKind, TicketId,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -326,13 +326,17 @@ impl Engine {
         queue.running = true;
         let device = queue.device;
         drop(state);
-        self.do_move(device, |work| {
-            #[expect(unsafe_code, reason = "the engine has checked the regions")]
-            // SAFETY: the caller has checked that the regions are mapped; unmapping waits for this queue.
-            unsafe {
-                work.run_all();
-            }
-        }, &work);
+        self.do_move(
+            device,
+            |work| {
+                #[expect(unsafe_code, reason = "the engine has checked the regions")]
+                // SAFETY: the caller has checked that the regions are mapped; unmapping waits for this queue.
+                unsafe {
+                    work.run_all();
+                }
+            },
+            &work,
+        );
         let mut state = self.state.lock();
         self.finished(&mut state, key);
         Ok(())
@@ -463,7 +467,13 @@ impl State {
     }
 
     /// Makes a queue for a stream.
-    pub(super) fn add_stream(&mut self, stream: StreamId, context: ContextId, kind: StreamKind, priority: i32) -> CuResult {
+    pub(super) fn add_stream(
+        &mut self,
+        stream: StreamId,
+        context: ContextId,
+        kind: StreamKind,
+        priority: i32,
+    ) -> CuResult {
         let device = self.contexts.get(&context).ok_or(CuError::INVALID_CONTEXT)?.device;
         if self.streams.contains_key(&stream) {
             return Err(CuError::INVALID_VALUE);

@@ -14,7 +14,7 @@ use ptx::exec::{Environment, Scratch, Trap, TrapKind};
 use super::area::Block;
 use super::engine::{Engine, State};
 use super::meter::now;
-use super::task::{Move, Task, Work};
+use super::task::{Task, Work};
 
 /// How long an executor looks for work before it sleeps.
 const SPIN_NS: u64 = 30_000;

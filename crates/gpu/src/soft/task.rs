@@ -135,9 +135,10 @@ impl Move {
     /// Bytes that are moved.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::ToDevice(region, _) | Self::OnDevice(region, _) | Self::ToHost(_, region) | Self::Fill(region, ..) => {
-                region.bytes().unwrap_or(u64::MAX)
-            }
+            Self::ToDevice(region, _)
+            | Self::OnDevice(region, _)
+            | Self::ToHost(_, region)
+            | Self::Fill(region, ..) => region.bytes().unwrap_or(u64::MAX),
         }
     }
 
@@ -152,7 +153,11 @@ impl Move {
                         + region.width
                 };
                 let cut = Cut::of(target, source);
-                if target.address < end(source) && source.address < end(target) { Cut { step: u64::MAX, ..cut } } else { cut }
+                if target.address < end(source) && source.address < end(target) {
+                    Cut { step: u64::MAX, ..cut }
+                } else {
+                    cut
+                }
             }
         }
     }

@@ -92,7 +92,11 @@ impl Window {
             Some(base) if base % PAGE == 0 && base >= self.base => base,
             Some(_) => return Err(CuError::INVALID_VALUE),
             None => taken.iter().fold(self.base, |lowest, part| {
-                if part.base < lowest + size { lowest.max((part.base + part.size).next_multiple_of(GRAIN)) } else { lowest }
+                if part.base < lowest + size {
+                    lowest.max((part.base + part.size).next_multiple_of(GRAIN))
+                } else {
+                    lowest
+                }
             }),
         };
         if base.checked_add(size).is_none_or(|last| last > end) {
@@ -135,9 +139,7 @@ impl Span {
         }
         let length = (last - first) as usize;
         // SAFETY: the pages lie in the reservation and belong to this session.
-        let failed = unsafe {
-            libc::mprotect(first as *mut libc::c_void, length, libc::PROT_READ | libc::PROT_WRITE)
-        };
+        let failed = unsafe { libc::mprotect(first as *mut libc::c_void, length, libc::PROT_READ | libc::PROT_WRITE) };
         if failed != 0 {
             let error = std::io::Error::last_os_error();
             tracing::warn!(%error, "cannot open {length} bytes of device memory");
