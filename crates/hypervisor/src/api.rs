@@ -80,34 +80,29 @@ async fn grant(
         Ok(Json(request)) => request,
         Err(error) => return refusal(error.status(), &error.body_text()),
     };
-    // In a task of its own: a client that hangs up meanwhile must not leave a half-made vGPU.
-    if options.hold.is_some() {
-        let granting = tokio::spawn(async move { served.node.hold(request).await });
-        match granting.await {
-            Ok(Ok(held)) => events(held),
-            Ok(Err(error)) => error.into_response(),
-            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
-    } else {
-        let granting = tokio::spawn(async move { served.node.create(request).await });
-        match granting.await {
-            Ok(Ok(lease)) => (StatusCode::CREATED, Json(lease)).into_response(),
-            Ok(Err(error)) => error.into_response(),
-            Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        }
+    // In a task of its own: a client that hangs up meanwhile must not leave a half-made vGPU. What the task returns to
+    // nobody is given back.
+    let granting = tokio::spawn(async move { served.node.hold(request).await });
+    match granting.await {
+        Ok(Ok(held)) if options.hold.is_some() => events(held),
+        Ok(Ok(held)) => (StatusCode::CREATED, Json(held.keep())).into_response(),
+        Ok(Err(error)) => error.into_response(),
+        Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
 /// The holder's view: granted, and lost if that comes. The vGPU goes when the holder hangs up.
 fn events(held: Held) -> Response {
     let granted = Event::Granted(held.lease.clone());
-    let stream = Lines { next: Some(granted), held };
+    let stream = Lines { next: Some(granted), lost: false, held };
     let body = Body::from_stream(stream);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 struct Lines {
     next: Option<Event>,
+    /// The last word was said. The answer stays open: a vGPU that failed is shown until its holder hangs up.
+    lost: bool,
     held: Held,
 }
 
@@ -118,10 +113,14 @@ impl futures_core::Stream for Lines {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
+        if self.lost {
+            return std::task::Poll::Pending;
+        }
         let event = match self.next.take() {
             Some(event) => Some(event),
             None => std::task::ready!(self.held.events.poll_recv(context)),
         };
+        self.lost = matches!(event, Some(Event::Lost { .. }));
         let line = event.and_then(|event| serde_json::to_string(&event).ok());
         std::task::Poll::Ready(line.map(|line| Ok(Bytes::from(line + "\n"))))
     }

@@ -133,12 +133,23 @@ pub struct Held {
     pub lease: Lease,
     /// What happens to it.
     pub events: mpsc::UnboundedReceiver<Event>,
-    node: Arc<Node>,
+    node: Option<Arc<Node>>,
+}
+
+impl Held {
+    /// Lets the vGPU live until [`Node::remove`].
+    #[must_use]
+    pub fn keep(mut self) -> Lease {
+        self.node = None;
+        self.lease.clone()
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.node.dismiss(&self.lease.id);
+        if let Some(node) = &self.node {
+            node.dismiss(&self.lease.id);
+        }
     }
 }
 
@@ -226,28 +237,20 @@ impl Node {
         vgpus
     }
 
-    /// Grants a vGPU that lives until [`Node::remove`].
-    ///
-    /// # Errors
-    /// See [`NodeError`].
-    pub async fn create(self: &Arc<Self>, request: Request) -> Result<Lease, NodeError> {
-        self.grant(request, None).await
-    }
-
     /// Grants a vGPU that lives as long as the answer.
     ///
     /// # Errors
     /// See [`NodeError`].
     pub async fn hold(self: &Arc<Self>, request: Request) -> Result<Held, NodeError> {
         let (sender, events) = mpsc::unbounded_channel();
-        let lease = self.grant(request, Some(sender)).await?;
-        Ok(Held { lease, events, node: Arc::clone(self) })
+        let lease = self.grant(request, sender).await?;
+        Ok(Held { lease, events, node: Some(Arc::clone(self)) })
     }
 
     async fn grant(
         self: &Arc<Self>,
         request: Request,
-        events: Option<mpsc::UnboundedSender<Event>>,
+        events: mpsc::UnboundedSender<Event>,
     ) -> Result<Lease, NodeError> {
         let spec = self.reserve(&request, events)?;
         let id = spec.id.clone();
@@ -290,7 +293,7 @@ impl Node {
     }
 
     /// Decides, and takes the room before anybody else can.
-    fn reserve(&self, request: &Request, events: Option<mpsc::UnboundedSender<Event>>) -> Result<Spec, NodeError> {
+    fn reserve(&self, request: &Request, events: mpsc::UnboundedSender<Event>) -> Result<Spec, NodeError> {
         let mut inner = self.lock();
         let placement = match allocate::place(&self.gpus_of(&inner), request) {
             Ok(placement) => placement,
@@ -322,7 +325,7 @@ impl Node {
             processes: Vec::new(),
         };
         let gone = watch::Sender::new(false);
-        let entry = Entry { vgpu, stop: None, status: None, events, leaving: false, gone };
+        let entry = Entry { vgpu, stop: None, status: None, events: Some(events), leaving: false, gone };
         inner.vgpus.insert(id.clone(), entry);
         self.save(&inner);
         Ok(Spec {

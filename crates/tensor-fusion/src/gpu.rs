@@ -8,7 +8,6 @@ use crate::{failure::Outcome, folder::Folder, node::Node, print};
 /// Show GPUs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Gpu {
-    /// List the GPUs of this machine
     #[command(visible_alias = "list")]
     Ls(Ls),
 }

@@ -50,22 +50,14 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a program on a vGPU
     Run(run::Run),
-    /// Start this machine's node: find its GPUs and serve them
     Up(up::Up),
-    /// Stop this machine's node, with everything on it
     Down(down::Down),
-    /// Show GPUs
     #[command(subcommand)]
     Gpu(gpu::Gpu),
-    /// Show vGPUs and the processes on them
     Ps(ps::Ps),
-    /// Show which functions of CUDA and NVML there are
     Coverage(coverage::Coverage),
-    /// Print a shell's completion script
     Completions(completions::Completions),
-    /// Serve one vGPU (started by the node)
     #[command(hide = true)]
     Worker(worker::Worker),
 }

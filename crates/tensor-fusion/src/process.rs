@@ -15,10 +15,20 @@ pub(crate) fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Leaves the terminal and the session that we were started in.
+/// Leaves the terminal and the session that we were started in, and whatever signals our parent held back.
 pub(crate) fn new_session() -> io::Result<()> {
     // SAFETY: no arguments; fails where we lead a process group already.
-    if unsafe { libc::setsid() } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if unsafe { libc::setsid() } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut none = MaybeUninit::uninit();
+    // SAFETY: `none` is valid for the write, which initializes it.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: `none` was initialized above.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
 }
 
 /// Signals that are held back from this process, to be taken one by one.

@@ -101,8 +101,6 @@ struct Granted {
 
 impl Run {
     pub(crate) fn main(self) -> Outcome {
-        // Before any thread and any vGPU: a signal that comes now must find somebody who cleans up.
-        let signals = Signals::hold_back().map_err(|error| Failed::from(error).code(OURS))?;
         let folder = Folder::open().map_err(|error| Failed::from(error).code(OURS))?;
         let Granted { about, held } = self.ask(&folder).map_err(|failed| failed.code(OURS))?;
         let variables = environment::variables(&folder, &about).map_err(|failed| failed.code(OURS))?;
@@ -111,6 +109,8 @@ impl Run {
         let program = words.next().ok_or_else(|| Failed::new("no program was given").code(2))?;
         let mut command = Command::new(program);
         command.args(words).envs(variables);
+        // Not before: a node that is started on the way must not inherit it, and until now ending is all it takes.
+        let signals = Signals::hold_back().map_err(|error| Failed::from(error).code(OURS))?;
         let result = signals.spawn(&mut command);
         let (node, watching) = held.map(watch).unzip();
         let outcome = match result {

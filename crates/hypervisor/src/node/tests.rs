@@ -85,6 +85,10 @@ fn ask(vram: &str) -> Request {
     Request { vram: Some(vram.parse().unwrap()), program: "a program".to_owned(), pid: 7, ..Request::default() }
 }
 
+async fn create(node: &Arc<Node>, request: Request) -> Result<Lease, NodeError> {
+    node.hold(request).await.map(Held::keep)
+}
+
 fn free(node: &Node) -> Bytes {
     node.gpus()[0].vram_free()
 }
@@ -92,13 +96,13 @@ fn free(node: &Node) -> Bytes {
 #[tokio::test]
 async fn a_vgpu_takes_room_and_gives_it_back() {
     let Bench { node, .. } = &bench(Fake::default());
-    let lease = node.create(ask("6GiB")).await.unwrap();
+    let lease = create(node, ask("6GiB")).await.unwrap();
     assert_eq!((lease.id.as_str(), lease.connect.as_str()), ("vgpu-1", "tcp://127.0.0.1:100"));
     assert_eq!(free(node), Bytes::from_gib(2));
     let vgpus = node.vgpus().await;
     assert_eq!((vgpus[0].since, vgpus[0].pid, vgpus[0].vram_used), (42, 7, Bytes::from_gib(6)));
     assert_eq!(
-        node.create(ask("3GiB")).await.unwrap_err().to_string(),
+        create(node, ask("3GiB")).await.unwrap_err().to_string(),
         "no GPU has 3 GiB free: GPU 0 has 2 GiB of 8 GiB"
     );
     node.remove(&lease.id).await.unwrap();
@@ -136,7 +140,7 @@ async fn a_holder_that_goes_away_gives_everything_back() {
 #[tokio::test]
 async fn a_worker_that_does_not_come_up_leaves_no_trace() {
     let Bench { node, .. } = &bench(Fake { refuses: true, ..Fake::default() });
-    let error = node.create(ask("6GiB")).await.unwrap_err();
+    let error = create(node, ask("6GiB")).await.unwrap_err();
     assert_eq!(error.to_string(), "`vgpu-1` cannot be started: no");
     assert_eq!(free(node), Bytes::from_gib(8));
     assert!(node.vgpus().await.is_empty());
@@ -148,7 +152,7 @@ async fn room_is_taken_before_the_worker_is_up_and_given_back_when_it_is_taken_a
     let Bench { node, .. } = &bench(Fake { slow: Some(Arc::clone(&slow)), ..Fake::default() });
     let creating = tokio::spawn({
         let node = Arc::clone(node);
-        async move { node.create(ask("6GiB")).await }
+        async move { create(&node, ask("6GiB")).await }
     });
     node.count().wait_for(|count| *count == 1).await.unwrap();
     assert_eq!(free(node), Bytes::from_gib(2));
@@ -167,17 +171,17 @@ async fn room_is_taken_before_the_worker_is_up_and_given_back_when_it_is_taken_a
 #[tokio::test]
 async fn names_are_never_given_twice_even_by_a_later_process() {
     let Bench { node, _folder: folder, .. } = &bench(Fake::default());
-    node.create(ask("1GiB")).await.unwrap();
+    create(node, ask("1GiB")).await.unwrap();
     let later = Node::new(Parts { folder: folder.path().to_owned(), ..node.parts.clone() }).unwrap();
     assert!(later.vgpus().await.is_empty());
-    assert_eq!(later.create(ask("1GiB")).await.unwrap().id.as_str(), "vgpu-2");
+    assert_eq!(create(&later, ask("1GiB")).await.unwrap().id.as_str(), "vgpu-2");
 }
 
 #[tokio::test]
 async fn removing_all_leaves_nothing() {
     let Bench { node, .. } = &bench(Fake::default());
     for _ in 0..3 {
-        node.create(ask("1GiB")).await.unwrap();
+        create(node, ask("1GiB")).await.unwrap();
     }
     node.remove_all().await;
     assert_eq!(free(node), Bytes::from_gib(8));
