@@ -10,7 +10,7 @@
 //! `TENSOR_FUSION_LOG` asks for it.
 
 mod ffi;
-mod front;
+pub mod front;
 mod getproc;
 mod init;
 mod log;

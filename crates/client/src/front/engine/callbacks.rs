@@ -1,0 +1,79 @@
+//! What the driver reports by itself: text of kernels, and streams that have reached a host callback.
+//!
+//! Callbacks of the program run on one thread of their own, one after the other, as CUDA promises; the stream which
+//! asked for one goes on when it has returned.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{self, Sender};
+
+use cuda::{Sink, TicketId};
+use parking_lot::Mutex;
+
+use super::raw;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// The program's callbacks that streams have yet to reach, and the [`Sink`] that its driver reports to.
+#[derive(Default)]
+pub struct Callbacks {
+    waiting: Mutex<HashMap<TicketId, Work>>,
+    thread: Mutex<Option<Sender<(Work, Sender<()>)>>>,
+}
+
+impl std::fmt::Debug for Callbacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Callbacks").field("waiting", &self.waiting.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Callbacks {
+    /// Keeps `work` until a stream reaches `ticket`.
+    pub(super) fn add(&self, ticket: TicketId, work: Work) {
+        self.waiting.lock().insert(ticket, work);
+    }
+
+    /// Forgets work that will not be reached.
+    pub(super) fn remove(&self, ticket: TicketId) {
+        drop(self.waiting.lock().remove(&ticket));
+    }
+
+    fn run(&self, work: Work) {
+        let (done, finished) = mpsc::channel();
+        let mut thread = self.thread.lock();
+        let sender = thread.get_or_insert_with(|| {
+            let (sender, receiver) = mpsc::channel::<(Work, Sender<()>)>();
+            let run = move || {
+                for (work, done) in receiver {
+                    work();
+                    // Whoever waited may be gone with its stream; then nobody needs to be told.
+                    drop(done);
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("cuda-callbacks".to_owned()).spawn(run) {
+                tracing::error!(%error, "no thread for host callbacks");
+            }
+            sender
+        });
+        let sent = sender.send((work, done));
+        drop(thread);
+        if let Err(mpsc::SendError((work, _))) = sent {
+            work();
+            return;
+        }
+        // The sender is dropped when the work has returned: that is the signal, and an error is what it looks like.
+        finished.recv().unwrap_or(());
+    }
+}
+
+impl Sink for Callbacks {
+    fn printed(&self, text: &[u8]) {
+        raw::print(text);
+    }
+
+    fn reached(&self, ticket: TicketId) {
+        let work = self.waiting.lock().remove(&ticket);
+        if let Some(work) = work {
+            self.run(work);
+        }
+    }
+}

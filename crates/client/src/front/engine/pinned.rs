@@ -1,0 +1,169 @@
+//! Host memory that CUDA knows: allocated by it, or registered by the program.
+//!
+//! It belongs to this process. Asynchronous copies may go straight into it, so a piece that a copy was started into is
+//! only given back after the devices have been waited for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cuda::{CuError, CuResult};
+use parking_lot::RwLock;
+
+use super::{Engine, raw};
+
+const PAGE: u64 = 4096;
+/// `CU_MEMHOSTREGISTER_PORTABLE`, `_DEVICEMAP`, `_IOMEMORY`, `_READ_ONLY`.
+const REGISTER_FLAGS: u32 = 0xF;
+/// `CU_MEMHOSTALLOC_PORTABLE`, `_DEVICEMAP`, `_WRITECOMBINED`.
+const ALLOC_FLAGS: u32 = 0x7;
+
+/// One piece of pinned host memory.
+#[derive(Debug)]
+struct Piece {
+    size: u64,
+    /// Bytes mapped by us; 0 for registered memory.
+    mapped: u64,
+    flags: u32,
+    context: u64,
+    device: u32,
+    written: AtomicBool,
+}
+
+/// All pinned host memory of the process.
+#[derive(Debug, Default)]
+pub(super) struct Pinned {
+    pieces: RwLock<BTreeMap<u64, Piece>>,
+}
+
+/// What `cuPointerGetAttribute` says about pinned memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PinnedInfo {
+    pub(super) base: u64,
+    pub(super) size: u64,
+    pub(super) context: u64,
+    pub(super) device: u32,
+}
+
+impl Engine {
+    /// Allocates pinned host memory.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for no bytes or unknown flags, `OUT_OF_MEMORY`, or that no context is current.
+    pub fn host_alloc(&self, size: u64, flags: u32) -> CuResult<u64> {
+        let life = self.current()?;
+        if size == 0 || flags & !ALLOC_FLAGS != 0 {
+            return Err(CuError::INVALID_VALUE);
+        }
+        let mapped = size.checked_next_multiple_of(PAGE).ok_or(CuError::OUT_OF_MEMORY)?;
+        let address = raw::map_pages(mapped);
+        if address == 0 {
+            return Err(CuError::OUT_OF_MEMORY);
+        }
+        let written = AtomicBool::new(false);
+        let piece = Piece { size, mapped, flags, context: life.context, device: life.device, written };
+        self.pinned.pieces.write().insert(address, piece);
+        Ok(address)
+    }
+
+    /// Frees pinned host memory.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for what [`Engine::host_alloc`] did not return.
+    pub fn host_free(&self, address: u64) -> CuResult {
+        if address == 0 {
+            return Ok(());
+        }
+        let piece = self.take_piece(address, |piece| piece.mapped > 0).ok_or(CuError::INVALID_VALUE)?;
+        self.settle(&piece);
+        raw::unmap_pages(address, piece.mapped);
+        Ok(())
+    }
+
+    /// Makes memory of the program known.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE`, or `HOST_MEMORY_ALREADY_REGISTERED` when part of it is known already.
+    pub fn host_register(&self, address: u64, size: u64, flags: u32) -> CuResult {
+        let life = self.current()?;
+        if flags & 0x4 != 0 {
+            return Err(CuError::NOT_SUPPORTED);
+        }
+        let end = address.checked_add(size).ok_or(CuError::INVALID_VALUE)?;
+        if address == 0 || size == 0 || flags & !REGISTER_FLAGS != 0 {
+            return Err(CuError::INVALID_VALUE);
+        }
+        let mut pieces = self.pinned.pieces.write();
+        if pieces.range(..end).next_back().is_some_and(|(base, piece)| base + piece.size > address) {
+            return Err(CuError::HOST_MEMORY_ALREADY_REGISTERED);
+        }
+        let written = AtomicBool::new(false);
+        let piece = Piece { size, mapped: 0, flags, context: life.context, device: life.device, written };
+        pieces.insert(address, piece);
+        Ok(())
+    }
+
+    /// Takes back [`Engine::host_register`].
+    ///
+    /// # Errors
+    /// `HOST_MEMORY_NOT_REGISTERED`.
+    pub fn host_unregister(&self, address: u64) -> CuResult {
+        let piece =
+            self.take_piece(address, |piece| piece.mapped == 0).ok_or(CuError::HOST_MEMORY_NOT_REGISTERED)?;
+        self.settle(&piece);
+        Ok(())
+    }
+
+    /// Flags that pinned memory was made with.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for memory that is not pinned.
+    pub fn host_flags(&self, address: u64) -> CuResult<u32> {
+        self.piece(address, |_, piece| piece.flags).ok_or(CuError::INVALID_VALUE)
+    }
+
+    /// Whether all bytes are in one piece of pinned memory; if so, it counts as written by a copy from now on.
+    pub(super) fn pinned_for_write(&self, address: u64, length: u64) -> bool {
+        self.piece(address, |base, piece| {
+            let inside = length <= piece.size - (address - base);
+            if inside {
+                piece.written.store(true, Ordering::Relaxed);
+            }
+            inside
+        })
+        .unwrap_or(false)
+    }
+
+    /// The piece of pinned memory that an address lies in.
+    pub(super) fn pinned_info(&self, address: u64) -> Option<PinnedInfo> {
+        self.piece(address, |base, piece| PinnedInfo {
+            base,
+            size: piece.size,
+            context: piece.context,
+            device: piece.device,
+        })
+    }
+
+    fn piece<T>(&self, address: u64, look: impl FnOnce(u64, &Piece) -> T) -> Option<T> {
+        let pieces = self.pinned.pieces.read();
+        let (&base, piece) = pieces.range(..=address).next_back()?;
+        (address - base < piece.size).then(|| look(base, piece))
+    }
+
+    fn take_piece(&self, address: u64, wanted: impl FnOnce(&Piece) -> bool) -> Option<Piece> {
+        let mut pieces = self.pinned.pieces.write();
+        if pieces.get(&address).is_some_and(wanted) { pieces.remove(&address) } else { None }
+    }
+
+    /// Waits until no copy can write into the piece any more.
+    fn settle(&self, piece: &Piece) {
+        if !piece.written.load(Ordering::Relaxed) {
+            return;
+        }
+        for context in self.contexts.all() {
+            let Ok(life) = context.life() else { continue };
+            if let Err(error) = self.driver.context_synchronize(life.id) {
+                tracing::debug!(%error, "waited for copies into host memory that is freed");
+            }
+        }
+    }
+}
