@@ -42,8 +42,9 @@ pub use libraries::Library;
 pub use links::Link;
 pub use memory::{Owner, Range};
 pub use modules::Module;
+pub use pinned::PinnedInfo;
 pub use pools::Pool;
-pub use streams::{Event, Stream};
+pub use streams::{Event, PRIORITIES, Stream};
 
 /// All CUDA state of this process.
 pub struct Engine {
@@ -133,11 +134,6 @@ impl Engine {
     /// `INVALID_DEVICE` when there is none of that number.
     pub fn device(&self, device: u32) -> CuResult<&DeviceInfo> {
         self.driver.info().devices.get(device as usize).ok_or(CuError::INVALID_DEVICE)
-    }
-
-    /// A device attribute, or 0 when the device does not know it.
-    fn attribute(&self, device: u32, number: u32) -> i32 {
-        self.driver.info().devices.get(device as usize).and_then(|info| info.attribute(number)).unwrap_or(0)
     }
 
     /// Bytes free and in total on a device.

@@ -16,7 +16,7 @@ const RETIRED: usize = 64;
 
 /// Spreads addresses: they are aligned, so their low bits say nothing.
 #[derive(Default)]
-pub struct AddressHasher(u64);
+pub(super) struct AddressHasher(u64);
 
 impl Hasher for AddressHasher {
     fn finish(&self) -> u64 {

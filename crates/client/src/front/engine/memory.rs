@@ -159,14 +159,17 @@ impl Engine {
         (address - range.base < range.size).then(|| range.clone())
     }
 
-    /// Changes the piece of memory that an address lies in.
-    pub(super) fn change_range(&self, address: u64, change: impl FnOnce(&mut Range)) -> CuResult {
+    /// Sets whether synchronous copies from and to a piece of memory always wait: `CU_POINTER_ATTRIBUTE_SYNC_MEMOPS`.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for an address that is not the device's.
+    pub fn set_sync_memops(&self, address: u64, wait: bool) -> CuResult {
         let mut ranges = self.memory.ranges.write();
         let (_, range) = ranges.range_mut(..=address).next_back().ok_or(CuError::INVALID_VALUE)?;
         if address - range.base >= range.size {
             return Err(CuError::INVALID_VALUE);
         }
-        change(range);
+        range.sync_memops = wait;
         Ok(())
     }
 

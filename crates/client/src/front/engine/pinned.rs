@@ -26,6 +26,7 @@ struct Piece {
     flags: u32,
     context: u64,
     device: u32,
+    buffer: u64,
     written: AtomicBool,
 }
 
@@ -37,11 +38,17 @@ pub(super) struct Pinned {
 
 /// What `cuPointerGetAttribute` says about pinned memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PinnedInfo {
-    pub(super) base: u64,
-    pub(super) size: u64,
-    pub(super) context: u64,
-    pub(super) device: u32,
+pub struct PinnedInfo {
+    /// First address.
+    pub base: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Handle of the context that it was made in.
+    pub context: u64,
+    /// That context's device.
+    pub device: u32,
+    /// A number that no other allocation of this process has.
+    pub buffer: u64,
 }
 
 impl Engine {
@@ -60,7 +67,8 @@ impl Engine {
             return Err(CuError::OUT_OF_MEMORY);
         }
         let written = AtomicBool::new(false);
-        let piece = Piece { size, mapped, flags, context: life.context, device: life.device, written };
+        let buffer = self.fresh_id();
+        let piece = Piece { size, mapped, flags, context: life.context, device: life.device, buffer, written };
         self.pinned.pieces.write().insert(address, piece);
         Ok(address)
     }
@@ -97,7 +105,8 @@ impl Engine {
             return Err(CuError::HOST_MEMORY_ALREADY_REGISTERED);
         }
         let written = AtomicBool::new(false);
-        let piece = Piece { size, mapped: 0, flags, context: life.context, device: life.device, written };
+        let buffer = self.fresh_id();
+        let piece = Piece { size, mapped: 0, flags, context: life.context, device: life.device, buffer, written };
         pieces.insert(address, piece);
         Ok(())
     }
@@ -134,12 +143,14 @@ impl Engine {
     }
 
     /// The piece of pinned memory that an address lies in.
-    pub(super) fn pinned_info(&self, address: u64) -> Option<PinnedInfo> {
+    #[must_use]
+    pub fn pinned_info(&self, address: u64) -> Option<PinnedInfo> {
         self.piece(address, |base, piece| PinnedInfo {
             base,
             size: piece.size,
             context: piece.context,
             device: piece.device,
+            buffer: piece.buffer,
         })
     }
 

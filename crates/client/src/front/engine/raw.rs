@@ -44,14 +44,6 @@ pub(super) fn copy(target: u64, source: u64, length: u64) -> CuResult {
     Ok(())
 }
 
-/// Sets bytes of the program's memory to zero.
-pub(super) fn zero(address: u64, length: u64) -> CuResult {
-    let length = check(address, length)?;
-    // SAFETY: the program promises that `length` bytes at `address` are writable.
-    unsafe { std::ptr::write_bytes(address as *mut u8, 0, length) };
-    Ok(())
-}
-
 /// The program's bytes at `address` up to and without the first NUL.
 pub(super) fn c_string(address: u64) -> CuResult<Vec<u8>> {
     check(address, 1)?;

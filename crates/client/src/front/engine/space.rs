@@ -5,19 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Every address handed out is a multiple of this, as with NVIDIA's driver.
-pub const GRAIN: u64 = 512;
+pub(super) const GRAIN: u64 = 512;
 const PAGE: u64 = 64 << 10;
 
 /// The free part of an address range.
 #[derive(Debug, Default)]
-pub struct Space {
+pub(super) struct Space {
     by_address: BTreeMap<u64, u64>,
     by_size: BTreeSet<(u64, u64)>,
 }
 
 impl Space {
     /// All of `base .. base + size` is free.
-    pub fn new(base: u64, size: u64) -> Self {
+    pub(super) fn new(base: u64, size: u64) -> Self {
         let mut space = Self::default();
         let start = base.next_multiple_of(PAGE);
         let end = base.saturating_add(size) / GRAIN * GRAIN;
@@ -38,7 +38,7 @@ impl Space {
     }
 
     /// Takes the smallest free piece that `size` bytes fit in. `None` when there is none.
-    pub fn take(&mut self, size: u64) -> Option<u64> {
+    pub(super) fn take(&mut self, size: u64) -> Option<u64> {
         let size = size.max(1).checked_next_multiple_of(GRAIN)?;
         let align = if size >= PAGE { PAGE } else { GRAIN };
         let (piece_size, piece, address) = self.by_size.range((size, 0)..).find_map(|&(piece_size, piece)| {
@@ -57,7 +57,7 @@ impl Space {
     }
 
     /// Gives back what [`Space::take`] returned for the same size.
-    pub fn give_back(&mut self, address: u64, size: u64) {
+    pub(super) fn give_back(&mut self, address: u64, size: u64) {
         let mut base = address;
         let mut size = size.max(1).next_multiple_of(GRAIN);
         if let Some((&before, &length)) = self.by_address.range(..base).next_back()
