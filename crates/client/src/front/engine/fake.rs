@@ -113,6 +113,10 @@ impl Driver for Fake {
         Ok(())
     }
 
+    fn mem_alloc(&self, _: Ordinal, _: u64) -> CuResult<u64> {
+        Err(CuError::NOT_SUPPORTED)
+    }
+
     fn mem_unmap(&self, _: Ordinal, address: u64) -> CuResult {
         self.state.lock().maps.remove(&address).map(drop).ok_or(CuError::INVALID_VALUE)
     }

@@ -75,6 +75,9 @@ impl Engine {
     }
 
     fn try_map(&self, device: u32, size: u64) -> CuResult<u64> {
+        if self.memory.addresses.size == 0 {
+            return self.driver.mem_alloc(Ordinal(device), size);
+        }
         let space = self.memory.spaces.get(device as usize).ok_or(CuError::INVALID_DEVICE)?;
         let address = space.lock().take(size).ok_or(CuError::OUT_OF_MEMORY)?;
         match self.driver.mem_map(Ordinal(device), address, size) {
@@ -89,7 +92,9 @@ impl Engine {
     /// Gives back what [`Engine::map_memory`] mapped.
     pub(super) fn unmap_memory(&self, device: u32, address: u64, size: u64) -> CuResult {
         let result = self.driver.mem_unmap(Ordinal(device), address);
-        if let Some(space) = self.memory.spaces.get(device as usize) {
+        if self.memory.addresses.size > 0
+            && let Some(space) = self.memory.spaces.get(device as usize)
+        {
             space.lock().give_back(address, size);
         }
         result
