@@ -222,8 +222,7 @@ macro_rules! slices_on {
             y: copy.src_y,
             z: copy.src_z,
         };
-        let shape =
-            Shape { width: copy.width_in_bytes as u64, rows: copy.height as u64, slices: copy.depth as u64 };
+        let shape = Shape { width: copy.width_in_bytes as u64, rows: copy.height as u64, slices: copy.depth as u64 };
         blocks(target, source, shape, $on)
     }};
 }

@@ -100,7 +100,9 @@ pub(crate) fn pci_bus_id(id: Text, length: i32, device: i32) -> CuResult {
 /// CUDA writes the domain with four digits, NVML with eight.
 fn short_bus_id(id: &str) -> String {
     match id.split_once(':') {
-        Some((domain, rest)) if domain.len() > 4 => format!("{}:{rest}", domain.get(domain.len() - 4..).unwrap_or(domain)),
+        Some((domain, rest)) if domain.len() > 4 => {
+            format!("{}:{rest}", domain.get(domain.len() - 4..).unwrap_or(domain))
+        }
         _ => id.to_owned(),
     }
 }
@@ -150,13 +152,7 @@ pub(crate) fn host_atomics(capabilities: Out<u32>, operations: In<u32>, count: u
     no_atomics(capabilities, operations, count)
 }
 
-pub(crate) fn p2p_atomics(
-    capabilities: Out<u32>,
-    operations: In<u32>,
-    count: u32,
-    device: i32,
-    peer: i32,
-) -> CuResult {
+pub(crate) fn p2p_atomics(capabilities: Out<u32>, operations: In<u32>, count: u32, device: i32, peer: i32) -> CuResult {
     info(device)?;
     info(peer)?;
     no_atomics(capabilities, operations, count)

@@ -147,7 +147,6 @@ impl Engine {
     }
 }
 
-
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]

@@ -41,12 +41,7 @@ fn param(function: &Function, index: usize, offset: Out<usize>, bytes: Out<usize
     Ok(())
 }
 
-pub(crate) fn function_param(
-    function: CUfunction,
-    index: usize,
-    offset: Out<usize>,
-    bytes: Out<usize>,
-) -> CuResult {
+pub(crate) fn function_param(function: CUfunction, index: usize, offset: Out<usize>, bytes: Out<usize>) -> CuResult {
     param(&*front()?.function(function.0 as u64)?, index, offset, bytes)
 }
 

@@ -21,13 +21,7 @@ pub(crate) fn alloc(address: Out<u64>, bytes: usize) -> CuResult {
     address.set(engine.mem_alloc(&*engine.current()?, bytes as u64)?)
 }
 
-pub(crate) fn alloc_pitch(
-    address: Out<u64>,
-    pitch: Out<usize>,
-    width: usize,
-    height: usize,
-    element: u32,
-) -> CuResult {
+pub(crate) fn alloc_pitch(address: Out<u64>, pitch: Out<usize>, width: usize, height: usize, element: u32) -> CuResult {
     let engine = front()?;
     if address.is_null() || pitch.is_null() {
         return Err(CuError::INVALID_VALUE);

@@ -79,7 +79,8 @@ pub(crate) fn function_count(count: Out<u32>, module: CUmodule) -> CuResult {
 pub(crate) fn functions(functions: Out<CUfunction>, count: u32, module: CUmodule) -> CuResult {
     let engine = front()?;
     let module = engine.module(module.0 as u64)?;
-    for (position, name) in module.info.functions.iter().map(|function| &function.name).take(count as usize).enumerate() {
+    for (position, name) in module.info.functions.iter().map(|function| &function.name).take(count as usize).enumerate()
+    {
         let function = engine.module_function(&module, name)?;
         functions.set_at(position, CUfunction(size(handle_of(&function))))?;
     }

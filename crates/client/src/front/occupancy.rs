@@ -56,7 +56,8 @@ pub(crate) fn block_size_with_flags(
         return Err(CuError::INVALID_VALUE);
     }
     let function = engine.function(function.0 as u64)?;
-    let dynamic = |size| if shared_of.is_null() { Ok(shared as u64) } else { shared_of.call(size).map(|bytes| bytes as u64) };
+    let dynamic =
+        |size| if shared_of.is_null() { Ok(shared as u64) } else { shared_of.call(size).map(|bytes| bytes as u64) };
     let (best_grid, best_block) = engine.best_block_size(&function, dynamic, limit)?;
     grid.set(best_grid)?;
     block.set(best_block)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cuda::types::{
-    CUcontext, CUevent, CUgraph, CUgraphEdgeData, CUgraphNode, CUgreenCtx, CUhostFn, CUstream, CUstreamCallback,
-    Host, In, Out,
+    CUcontext, CUevent, CUgraph, CUgraphEdgeData, CUgraphNode, CUgreenCtx, CUhostFn, CUstream, CUstreamCallback, Host,
+    In, Out,
 };
 use cuda::{CuError, CuResult};
 

@@ -37,7 +37,10 @@ impl Limits {
     /// The numbers are those of `CUdevice_attribute`; the defaults those of all current devices.
     pub(super) fn of(info: &DeviceInfo) -> Self {
         let number = |attribute, default| {
-            info.attribute(attribute).and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
+            info.attribute(attribute)
+                .and_then(|value| u32::try_from(value).ok())
+                .filter(|value| *value > 0)
+                .unwrap_or(default)
         };
         Self {
             threads: number(1, 1024),

@@ -101,7 +101,9 @@ impl Engine {
         if !self.is_device_address(address) {
             return Ok(Place::host(address));
         }
-        self.range_of(address).map(|range| Place::device(range.base + (address - range.base))).ok_or(CuError::INVALID_VALUE)
+        self.range_of(address)
+            .map(|range| Place::device(range.base + (address - range.base)))
+            .ok_or(CuError::INVALID_VALUE)
     }
 
     /// Copies in a stream's order. With `wait` it is done when the call returns, as far as the program can tell.
@@ -117,9 +119,7 @@ impl Engine {
         let source = self.check_place(source, shape)?;
         self.mark_busy(stream);
         match (target.host, source.host) {
-            (false, false) => {
-                self.driver.copy_on_device(stream.id, target.region(shape), source.region(shape))
-            }
+            (false, false) => self.driver.copy_on_device(stream.id, target.region(shape), source.region(shape)),
             (false, true) => self.upload(stream, target.region(shape), source, shape, bytes),
             (true, false) => self.download(stream, target, source.region(shape), shape, bytes, wait),
             (true, true) => {
@@ -149,7 +149,9 @@ impl Engine {
             return raw::with_bytes(source.address, bytes, |data| self.driver.copy_to_device(stream.id, target, data))?;
         }
         let mut packed = Vec::new();
-        packed.try_reserve_exact(usize::try_from(bytes).map_err(|_| CuError::INVALID_VALUE)?).map_err(|_| CuError::OUT_OF_MEMORY)?;
+        packed
+            .try_reserve_exact(usize::try_from(bytes).map_err(|_| CuError::INVALID_VALUE)?)
+            .map_err(|_| CuError::OUT_OF_MEMORY)?;
         for row in source.rows(shape) {
             raw::with_bytes(row, shape.width, |data| packed.extend_from_slice(data))?;
         }

@@ -107,7 +107,11 @@ impl Driver for Fake {
         if state.used() + size > TOTAL {
             return Err(CuError::OUT_OF_MEMORY);
         }
-        let overlaps = state.maps.range(..address + size).next_back().is_some_and(|(base, (_, bytes))| base + bytes.len() as u64 > address);
+        let overlaps = state
+            .maps
+            .range(..address + size)
+            .next_back()
+            .is_some_and(|(base, (_, bytes))| base + bytes.len() as u64 > address);
         assert!(!overlaps, "mappings overlap");
         state.maps.insert(address, (device.0, vec![0; size as usize]));
         Ok(())
@@ -164,7 +168,13 @@ impl Driver for Fake {
                         offset += size;
                     }
                     let name = (*name).to_owned();
-                    info.functions.push(FunctionInfo { name, params, max_threads: 1024, registers: 32, ..FunctionInfo::default() });
+                    info.functions.push(FunctionInfo {
+                        name,
+                        params,
+                        max_threads: 1024,
+                        registers: 32,
+                        ..FunctionInfo::default()
+                    });
                 }
                 ["global", name, size] => {
                     let mut state = self.state.lock();

@@ -130,12 +130,7 @@ impl Function {
 
 impl Kernel {
     pub(super) fn new(name: CString, library: &Arc<Library>) -> Self {
-        Self {
-            name,
-            library: Arc::downgrade(library),
-            resolved: RwLock::default(),
-            settings: Mutex::default(),
-        }
+        Self { name, library: Arc::downgrade(library), resolved: RwLock::default(), settings: Mutex::default() }
     }
 
     pub(super) fn forget_context(&self, context: ContextId) {

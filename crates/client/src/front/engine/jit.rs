@@ -39,7 +39,8 @@ impl JitOptions {
             let value = raw::read_u64(slot)?;
             // Sizes are passed as values of 32 bits in a pointer.
             let small = u32::try_from(value & 0xFFFF_FFFF).unwrap_or(0);
-            match raw::read_u32(options.checked_add(index * 4).filter(|_| options != 0).ok_or(CuError::INVALID_VALUE)?)? {
+            match raw::read_u32(options.checked_add(index * 4).filter(|_| options != 0).ok_or(CuError::INVALID_VALUE)?)?
+            {
                 WALL_TIME => read.wall_time_slot = slot,
                 INFO_LOG_BUFFER => read.info.buffer = value,
                 INFO_LOG_BUFFER_SIZE => (read.info.size, read.info.size_slot) = (small, slot),

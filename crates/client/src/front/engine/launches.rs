@@ -69,7 +69,8 @@ impl Engine {
 
     fn check_shape(&self, function: &Function, shape: &LaunchShape) -> CuResult {
         let limits = self.limits(function.device)?;
-        let within = |sizes: [u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(size, most)| *size > 0 && *size <= most);
+        let within =
+            |sizes: [u32; 3], most: [u32; 3]| sizes.iter().zip(most).all(|(size, most)| *size > 0 && *size <= most);
         if !within(shape.grid, limits.grid) || !within(shape.block, limits.block) {
             return Err(CuError::INVALID_VALUE);
         }

@@ -49,8 +49,11 @@ impl Engine {
             raw::read(start, &mut first)?;
             first != *b"\x50" && first != *b"\x7f"
         };
-        let image =
-            if preserved { Image::Preserved { address: start, length } } else { Image::Owned(image::read_image(start)?) };
+        let image = if preserved {
+            Image::Preserved { address: start, length }
+        } else {
+            Image::Owned(image::read_image(start)?)
+        };
         self.library_of(image, options, text)
     }
 

@@ -106,9 +106,10 @@ fn join(inputs: &[String]) -> String {
         let (major, minor) = version.split_once('.').unwrap_or((version, "0"));
         (major.parse().unwrap_or(0_u32), minor.parse().unwrap_or(0_u32))
     });
-    let target = inputs.iter().filter_map(|input| header(input, ".target")).max_by_key(|target| {
-        target.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0_u32)
-    });
+    let target = inputs
+        .iter()
+        .filter_map(|input| header(input, ".target"))
+        .max_by_key(|target| target.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0_u32));
     if inputs.len() == 1 {
         return inputs.first().cloned().unwrap_or_default();
     }

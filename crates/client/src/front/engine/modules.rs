@@ -57,15 +57,8 @@ impl Engine {
         for global in load.info.globals.iter().filter(|global| global.size > 0) {
             self.add_range(global.address, global.size, life.device, life.context, Owner::Module(id));
         }
-        let module = Module {
-            id,
-            context: life.id,
-            device: life.device,
-            info: load.info,
-            of_library,
-            by_name,
-            functions,
-        };
+        let module =
+            Module { id, context: life.id, device: life.device, info: load.info, of_library, by_name, functions };
         let module = Arc::new(module);
         self.modules.insert(Arc::clone(&module));
         Ok(module)

@@ -19,7 +19,8 @@ impl Engine {
             return Ok(0);
         }
         let warps = threads.div_ceil(limits.warp);
-        let mut blocks = limits.blocks_per_multiprocessor.min(limits.threads_per_multiprocessor / (warps * limits.warp));
+        let mut blocks =
+            limits.blocks_per_multiprocessor.min(limits.threads_per_multiprocessor / (warps * limits.warp));
         let registers = (function.info.registers * limits.warp).next_multiple_of(REGISTER_PIECE) * warps;
         if let Some(fitting) = limits.registers_per_multiprocessor.checked_div(registers) {
             blocks = blocks.min(fitting);
@@ -58,7 +59,11 @@ impl Engine {
             if blocks * size > best_threads {
                 (best, best_blocks, best_threads) = (size_int, blocks, blocks * size);
             }
-            size = if size % limits.warp == 0 { size.saturating_sub(limits.warp) } else { size / limits.warp * limits.warp };
+            size = if size % limits.warp == 0 {
+                size.saturating_sub(limits.warp)
+            } else {
+                size / limits.warp * limits.warp
+            };
         }
         let grid = best_blocks.saturating_mul(limits.multiprocessors);
         Ok((i32::try_from(grid).unwrap_or(i32::MAX), best))

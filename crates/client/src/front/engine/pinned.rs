@@ -116,8 +116,7 @@ impl Engine {
     /// # Errors
     /// `HOST_MEMORY_NOT_REGISTERED`.
     pub fn host_unregister(&self, address: u64) -> CuResult {
-        let piece =
-            self.take_piece(address, |piece| piece.mapped == 0).ok_or(CuError::HOST_MEMORY_NOT_REGISTERED)?;
+        let piece = self.take_piece(address, |piece| piece.mapped == 0).ok_or(CuError::HOST_MEMORY_NOT_REGISTERED)?;
         self.settle(&piece);
         Ok(())
     }

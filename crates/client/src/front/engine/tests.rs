@@ -191,10 +191,7 @@ fn impossible_launches_are_refused_at_once() {
     assert_eq!(engine.function_set_attribute(&function, 8, 70_000), Err(CuError::INVALID_VALUE));
     let cooperative = LaunchShape { cooperative: true, ..shape(4, 1024) };
     assert_eq!(launch(cooperative), Ok(()));
-    assert_eq!(
-        launch(LaunchShape { grid: [5, 1, 1], ..cooperative }),
-        Err(CuError::COOPERATIVE_LAUNCH_TOO_LARGE)
-    );
+    assert_eq!(launch(LaunchShape { grid: [5, 1, 1], ..cooperative }), Err(CuError::COOPERATIVE_LAUNCH_TOO_LARGE));
     assert_eq!(fake.state.lock().launches.len(), 2);
     engine.module_unload(module).unwrap();
     assert_eq!(engine.function(handle_of(&function)).err(), Some(CuError::INVALID_HANDLE));
