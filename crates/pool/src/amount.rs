@@ -5,6 +5,7 @@ use types::{Bytes, Tflops};
 
 /// Compute and memory of a share, a GPU, a node or a quota.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Amount {
     /// FP16 TFLOPS.
     pub tflops: Tflops,

@@ -13,6 +13,7 @@ mod inventory;
 mod place;
 mod quota;
 mod request;
+mod simulate;
 mod unplaced;
 
 pub use amount::Amount;
@@ -22,4 +23,5 @@ pub use inventory::{Gpu, GpuIndex, Inventory, InventoryError, Node, NodeIndex, P
 pub use place::{explain, place};
 pub use quota::{Quota, QuotaError, QuotaLimits};
 pub use request::{Isolation, Request, Strategy};
+pub use simulate::{Arrival, NodeGroup, Outcome, Report, Trace, simulate};
 pub use unplaced::{Reason, Unplaced};

@@ -30,9 +30,11 @@ pub enum Isolation {
 }
 
 /// One workload replica's wish.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Request {
     /// Guaranteed on each GPU.
+    #[serde(flatten)]
     pub amount: Amount,
     /// GPUs, all on one node. At least 1.
     pub count: u32,
@@ -60,6 +62,27 @@ pub struct Request {
     pub isolation: Isolation,
     /// Choice among those that fit.
     pub strategy: Strategy,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            amount: Amount::default(),
+            count: 1,
+            pool: None,
+            model: None,
+            vendor: None,
+            indices: Vec::new(),
+            only_uuids: Vec::new(),
+            not_uuids: Vec::new(),
+            only_types: Vec::new(),
+            not_types: Vec::new(),
+            nodes: Vec::new(),
+            one_numa_node: false,
+            isolation: Isolation::default(),
+            strategy: Strategy::default(),
+        }
+    }
 }
 
 impl Request {

@@ -185,3 +185,24 @@ fn a_refusal_says_how_many_gpus_failed_for_what() {
          1 of 4: not enough TFLOPS (asked 5, best free 2 on gpu-1-0)"
     );
 }
+
+#[test]
+fn the_simulator_makes_who_does_not_fit_wait_for_who_ends() {
+    let trace: pool::Trace = serde_json::from_value(serde_json::json!({
+        "nodes": [{"name": "n", "gpus": 2, "tflops": "20", "vram": "8GiB"}],
+        "requests": [
+            {"name": "long", "seconds": 100, "request": {"vram": "6GiB", "tflops": "5"}},
+            {"name": "short", "at": 1, "seconds": 10, "request": {"vram": "6GiB", "tflops": "5"}},
+            {"name": "late", "at": 2, "replicas": 2, "request": {"vram": "3GiB", "tflops": "1"}},
+            {"name": "never", "at": 3, "request": {"vram": "9GiB"}},
+        ],
+    }))
+    .unwrap();
+    let report = pool::simulate(&trace).unwrap();
+    let placed: Vec<Option<u64>> = report.outcomes.iter().map(|outcome| outcome.placed).collect();
+    assert_eq!(placed, [Some(0), Some(1), Some(11), Some(11), None]);
+    assert_eq!((report.placed, report.longest_wait_seconds), (4, 9));
+    assert_eq!(report.outcomes[2].gpus, report.outcomes[3].gpus);
+    assert!(report.outcomes[4].refused.as_ref().unwrap().contains("not enough VRAM (asked 9 GiB, best free 2 GiB"));
+    assert_eq!(report.vram_percent, 37.5);
+}

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done · 1 it failed · 2 wrong usage · 125 `run` failed before the program started · 126 the program
 //! cannot be executed · 127 the program was not found · 128+n the program was ended by signal n · else the program's own.
 
+mod admit;
 mod completions;
 mod coverage;
 mod down;
@@ -17,6 +18,7 @@ mod process;
 mod ps;
 mod ptxas;
 mod run;
+mod simulate;
 mod up;
 mod worker;
 
@@ -57,6 +59,8 @@ enum Command {
     Gpu(gpu::Gpu),
     Ps(ps::Ps),
     Coverage(coverage::Coverage),
+    Admit(admit::Admit),
+    Simulate(simulate::Simulate),
     Completions(completions::Completions),
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -77,6 +81,8 @@ fn main() -> ExitCode {
         Command::Gpu(gpu) => gpu.main(json),
         Command::Ps(ps) => ps.main(json),
         Command::Coverage(coverage) => coverage.main(json),
+        Command::Admit(admit) => admit.main(json),
+        Command::Simulate(simulate) => simulate.main(json),
         Command::Completions(completions) => completions.main(),
         Command::Worker(worker) => worker.main(),
     };
