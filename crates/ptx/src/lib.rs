@@ -3,8 +3,18 @@
 //! `text → ast → ir → exec`: the parser keeps positions for every error; lowering resolves names and inlines calls;
 //! `exec` compiles kernels for a block shape, with the lanes of a warp as SIMD, and runs blocks of threads.
 
+pub mod ast;
+mod diagnostics;
 pub mod exec;
 pub mod ir;
+mod lexer;
+mod lower;
+mod mnemonic;
+mod parser;
+
+pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use lower::{load, lower};
+pub use parser::parse;
 
 /// A place in PTX text: line and column, from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]

@@ -1,0 +1,136 @@
+//! Moves and conversions.
+
+use super::Lowered;
+use super::body::Body;
+use super::instruction::modifiers;
+use super::operand::Fit;
+use super::types;
+use crate::ast::{Instruction, Operand as AstOperand, OperandKind, Suffix};
+use crate::ir::{Binary, Modifiers, Op, Operand, Reg, Type, Width};
+
+impl<'m, 'a> Body<'m, 'a> {
+    pub(super) fn mov(&mut self, i: &'m Instruction<'a>) -> Lowered<()> {
+        let m = self.mnemonic(i)?;
+        let ty = self.ty(m, 0)?;
+        let [d, a] = self.take(i)?;
+        match (&d.kind, &a.kind) {
+            (OperandKind::Vector(parts), _) => {
+                let part = self.part(d, ty, parts.len())?;
+                let untyped = types::untyped(part);
+                let a = self.source(a, ty)?;
+                let d: Lowered<Vec<Option<Reg>>> =
+                    parts.iter().map(|part| self.sink(part, untyped, Fit::Exact)).collect();
+                self.writer.emit(Op::Unpack { d: d?, part, a });
+            }
+            (_, OperandKind::Vector(parts)) => {
+                let part = self.part(a, ty, parts.len())?;
+                let untyped = types::untyped(part);
+                let d = self.destination(d, ty, Fit::Exact)?;
+                let a: Lowered<Vec<Operand>> = parts.iter().map(|part| self.source(part, untyped)).collect();
+                self.writer.emit(Op::Pack { d, part, a: a? });
+            }
+            _ => {
+                let d = self.destination(d, ty, Fit::Exact)?;
+                let a = self.source(a, ty)?;
+                self.writer.mov(ty, d, a);
+            }
+        }
+        Ok(())
+    }
+
+    /// The width of each of several equal parts of a type.
+    fn part(&self, operand: &AstOperand<'a>, ty: Type, count: usize) -> Lowered<Width> {
+        match types::size(ty) as usize / count.max(1) {
+            2 if count > 1 => Ok(Width::B16),
+            4 if count > 1 => Ok(Width::B32),
+            8 if count > 1 => Ok(Width::B64),
+            1 if count > 1 => self.unsupported("vectors of bytes in `mov` are not supported"),
+            _ => self.fail(operand, format!("`.{}` does not split into {count} parts", types::name(ty))),
+        }
+    }
+
+    pub(super) fn convert(&mut self, i: &'m Instruction<'a>) -> Lowered<()> {
+        let m = self.mnemonic(i)?;
+        if m.has(Suffix::Pack) {
+            return self.convert_pack(i);
+        }
+        if m.has(Suffix::Rs) {
+            return self.not_run(i);
+        }
+        let (to, from) = (self.ty(m, 0)?, self.ty(m, 1)?);
+        if let [d, a, b] = i.operands.as_slice() {
+            if types::width(to) == Width::B16 && types::size(to) != 2 {
+                return self.count(i, 2);
+            }
+            let d = self.destination(d, to, Fit::Exact)?;
+            let (a, b) = (self.source(a, from)?, self.source(b, from)?);
+            self.writer.emit(Op::CvtPack { to, from, modifiers: modifiers(m), d, a, b });
+            return Ok(());
+        }
+        let [d, a] = self.take(i)?;
+        let d = self.destination(d, to, Fit::Wider)?;
+        let a = self.value(a, from, Fit::Wider)?;
+        let a = if types::is_float(from) { self.narrow(a, from) } else { a };
+        let modifiers = modifiers(m);
+        if types::is_float(to) && self.writer.width(d) != types::width(to) {
+            // A float in a wider register: its bits, extended by zeros.
+            let exact = self.writer.temporary(to);
+            self.writer.emit(Op::Cvt { to, from, modifiers, d: exact, a });
+            self.extend(types::unsigned(types::size(to)), d, exact);
+        } else {
+            self.writer.emit(Op::Cvt { to, from, modifiers, d, a });
+        }
+        Ok(())
+    }
+
+    /// The low bits of a register wider than a type.
+    fn narrow(&mut self, a: Operand, ty: Type) -> Operand {
+        match a {
+            Operand::Reg(register) if self.writer.width(register) != types::width(ty) => {
+                let d = self.writer.temporary(ty);
+                let from = types::unsigned(types::bits(self.writer.width(register)) / 8);
+                let to = types::unsigned(types::size(ty));
+                self.writer.emit(Op::Cvt { to, from, modifiers: Modifiers::default(), d, a });
+                Operand::Reg(d)
+            }
+            other => other,
+        }
+    }
+
+    /// `cvt.pack.sat.u8.s32.b32 d, a, b, c`: two integers, clamped, below what `c` holds.
+    fn convert_pack(&mut self, i: &'m Instruction<'a>) -> Lowered<()> {
+        let m = self.mnemonic(i)?;
+        let (to, from) = (self.ty(m, 0)?, self.ty(m, 1)?);
+        let (d, a, b, c) = match i.operands.as_slice() {
+            [d, a, b] => (d, a, b, None),
+            [d, a, b, c] => (d, a, b, Some(c)),
+            _ => return self.count(i, 3),
+        };
+        let d = self.destination(d, Type::U32, Fit::Exact)?;
+        let (a, b) = (self.source(a, from)?, self.source(b, from)?);
+        let c = c.map(|c| self.source(c, Type::B32)).transpose()?;
+        let bits = u64::from(types::size(to)) * 8;
+        let mut parts = [self.writer.register(Width::B32), self.writer.register(Width::B32)];
+        for (part, value) in parts.iter_mut().zip([a, b]) {
+            let (low, high) = match (types::is_signed(to), types::is_signed(from)) {
+                (true, true) => ((-1i64 << (bits - 1)) as u64 & 0xffff_ffff, (1 << (bits - 1)) - 1),
+                (true, false) => (0, (1 << (bits - 1)) - 1),
+                (false, _) => (0, (1 << bits) - 1),
+            };
+            self.binary(Binary::Max, from, *part, value, Operand::Imm(low));
+            self.binary(Binary::Min, from, *part, Operand::Reg(*part), Operand::Imm(high));
+            self.binary(Binary::And, Type::B32, *part, Operand::Reg(*part), Operand::Imm((1 << bits) - 1));
+        }
+        let [high, low] = parts;
+        self.binary(Binary::Shl, Type::B32, high, Operand::Reg(high), Operand::Imm(bits));
+        self.binary(Binary::Or, Type::B32, low, Operand::Reg(low), Operand::Reg(high));
+        match c {
+            Some(c) => {
+                self.binary(Binary::Shl, Type::B32, high, c, Operand::Imm(2 * bits));
+                self.binary(Binary::Or, Type::B32, d, Operand::Reg(low), Operand::Reg(high));
+            }
+            None => self.writer.mov(Type::B32, d, Operand::Reg(low)),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Special registers, and what an instruction writes.
+
+use super::body::Body;
+use super::{Lowered, types};
+use crate::ast::Operand;
+use crate::ir::{self, BarrierKind, Instruction, Op, Reg, Special, Type, Width};
+
+/// A special register and the width that it is read with.
+fn find(name: &str, member: Option<&str>) -> Option<(Special, Width)> {
+    let axis = match member {
+        Some("x") => Some(0),
+        Some("y") => Some(1),
+        Some("z") => Some(2),
+        Some(_) => None,
+        None => Some(0),
+    };
+    let by_axis: Option<fn(u8) -> Special> = match name {
+        "%tid" => Some(Special::Tid),
+        "%ntid" => Some(Special::Ntid),
+        "%ctaid" => Some(Special::Ctaid),
+        "%nctaid" => Some(Special::Nctaid),
+        "%clusterid" => Some(Special::ClusterId),
+        "%nclusterid" => Some(Special::NClusterId),
+        "%cluster_ctaid" => Some(Special::ClusterCtaid),
+        "%cluster_nctaid" => Some(Special::ClusterNctaid),
+        _ => None,
+    };
+    if let Some(make) = by_axis {
+        // The fourth element is always zero.
+        let which = axis.map_or(Special::Zero, make);
+        return matches!(member, None | Some("x" | "y" | "z" | "w")).then_some((which, Width::B32));
+    }
+    if member.is_some() {
+        return None;
+    }
+    let (which, width) = match name {
+        "%laneid" => (Special::LaneId, Width::B32),
+        "%warpid" => (Special::WarpId, Width::B32),
+        "%nwarpid" => (Special::NWarpId, Width::B32),
+        "%smid" => (Special::SmId, Width::B32),
+        "%nsmid" => (Special::NSmId, Width::B32),
+        "%gridid" => (Special::GridId, Width::B64),
+        "%lanemask_eq" => (Special::LaneMaskEq, Width::B32),
+        "%lanemask_le" => (Special::LaneMaskLe, Width::B32),
+        "%lanemask_lt" => (Special::LaneMaskLt, Width::B32),
+        "%lanemask_ge" => (Special::LaneMaskGe, Width::B32),
+        "%lanemask_gt" => (Special::LaneMaskGt, Width::B32),
+        "%clock" => (Special::Clock, Width::B32),
+        "%clock_hi" => (Special::ClockHi, Width::B32),
+        "%clock64" => (Special::Clock64, Width::B64),
+        "%globaltimer" => (Special::GlobalTimer, Width::B64),
+        "%globaltimer_lo" => (Special::GlobalTimerLo, Width::B32),
+        "%globaltimer_hi" => (Special::GlobalTimerHi, Width::B32),
+        "%dynamic_smem_size" => (Special::DynamicSharedSize, Width::B32),
+        "%total_smem_size" | "%aggr_smem_size" => (Special::TotalSharedSize, Width::B32),
+        "%cluster_ctarank" => (Special::ClusterCtarank, Width::B32),
+        "%cluster_nctarank" => (Special::ClusterNctarank, Width::B32),
+        "%is_explicit_cluster" => (Special::Zero, Width::Pred),
+        "%current_graph_exec" => (Special::Zero, Width::B64),
+        "%reserved_smem_offset_begin" | "%reserved_smem_offset_end" | "%reserved_smem_offset_cap" => {
+            (Special::Zero, Width::B32)
+        }
+        _ => {
+            let numbered = |prefix: &str, most: u32| {
+                name.strip_prefix(prefix).and_then(|digits| digits.parse().ok()).is_some_and(|number: u32| number < most)
+            };
+            if numbered("%envreg", 32) || numbered("%reserved_smem_offset_", 2) || numbered("%pm", 8) {
+                (Special::Zero, Width::B32)
+            } else if name.starts_with("%pm") && name.ends_with("_64") {
+                (Special::Zero, Width::B64)
+            } else {
+                return None;
+            }
+        }
+    };
+    Some((which, width))
+}
+
+impl<'a> Body<'_, 'a> {
+    /// Reads a special register.
+    pub(super) fn special_value(
+        &mut self,
+        operand: &Operand<'a>,
+        name: &str,
+        member: Option<&str>,
+        ty: Type,
+    ) -> Lowered<ir::Operand> {
+        if name == "WARP_SZ" {
+            return Ok(ir::Operand::Imm(32));
+        }
+        let Some((which, width)) = find(name, member) else {
+            let member = member.map_or(String::new(), |member| format!(".{member}"));
+            return self.fail(operand, format!("`{name}{member}` is not declared"));
+        };
+        let wanted = types::width(ty);
+        let d = self.writer.register(width);
+        if which == Special::Zero {
+            return Ok(ir::Operand::Imm(0));
+        }
+        self.writer.emit(Op::Special { d, which });
+        if wanted == width {
+            return Ok(ir::Operand::Reg(d));
+        }
+        // Old compilers read `%tid` with 16 bits, and `%gridid` with 32.
+        if types::bits(wanted) > types::bits(width) || wanted == Width::Pred {
+            let (have, want) = (types::bits(width), types::name(ty));
+            return self.fail(operand, format!("`{name}` has {have} bits: expected `.{want}`"));
+        }
+        let narrow = self.writer.register(wanted);
+        let to = types::unsigned(types::bits(wanted) / 8);
+        let from = types::unsigned(types::bits(width) / 8);
+        self.writer.emit(Op::Cvt { to, from, modifiers: Default::default(), d: narrow, a: ir::Operand::Reg(d) });
+        Ok(ir::Operand::Reg(narrow))
+    }
+}
+
+/// Whether any of the instructions writes a register.
+pub(super) fn writes(instructions: &[Instruction], register: Reg) -> bool {
+    let is = |d: &Reg| *d == register;
+    let may = |d: &Option<Reg>| *d == Some(register);
+    instructions.iter().any(|instruction| match &instruction.op {
+        Op::Mov { d, .. }
+        | Op::Pack { d, .. }
+        | Op::Unary { d, .. }
+        | Op::Binary { d, .. }
+        | Op::Ternary { d, .. }
+        | Op::Bfi { d, .. }
+        | Op::Set { d, .. }
+        | Op::SelP { d, .. }
+        | Op::Cvt { d, .. }
+        | Op::CvtPack { d, .. }
+        | Op::ToGeneric { d, .. }
+        | Op::FromGeneric { d, .. }
+        | Op::Special { d, .. }
+        | Op::Vote { d, .. }
+        | Op::Redux { d, .. }
+        | Op::ActiveMask { d }
+        | Op::MovMatrix { d, .. } => is(d),
+        Op::TestP { p, .. } | Op::IsSpace { p, .. } => is(p),
+        Op::AddCarry { d, carry_out, .. } => is(d) || may(carry_out),
+        Op::SetP { p, q, .. } => may(p) || may(q),
+        Op::Shuffle { d, p, .. } | Op::Match { d, p, .. } => is(d) || may(p),
+        Op::Elect { d, p, .. } => may(d) || is(p),
+        Op::Atomic { d, .. } | Op::Runtime { d, .. } => may(d),
+        Op::Unpack { d, .. } | Op::Load { d, .. } => d.iter().any(may),
+        Op::LdMatrix { d, .. } | Op::Mma { d, .. } => d.iter().any(is),
+        Op::Barrier { kind: BarrierKind::RedPopc(d, _) | BarrierKind::RedAnd(d, _) | BarrierKind::RedOr(d, _), .. } => {
+            is(d)
+        }
+        Op::Barrier { .. }
+        | Op::Store { .. }
+        | Op::CopyAsync { .. }
+        | Op::WarpBarrier { .. }
+        | Op::Fence
+        | Op::StMatrix { .. }
+        | Op::Trap
+        | Op::Nothing => false,
+    })
+}
