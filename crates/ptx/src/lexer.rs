@@ -333,7 +333,9 @@ impl<'a> Lexer<'a> {
             self.next += 2;
         }
         let from = self.next;
-        while bytes.get(self.next).is_some_and(|byte| byte.is_ascii_hexdigit() && (radix == 16 || byte.is_ascii_digit()))
+        while bytes
+            .get(self.next)
+            .is_some_and(|byte| byte.is_ascii_hexdigit() && (radix == 16 || byte.is_ascii_digit()))
         {
             self.next += 1;
         }

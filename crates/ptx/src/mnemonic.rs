@@ -71,10 +71,7 @@ mod tests {
     fn a_mnemonic_splits_into_opcode_modifiers_and_types() {
         let mnemonic = Mnemonic::decode("ld.global.nc.L2::128B.v4.f32").unwrap();
         assert_eq!(mnemonic.opcode, Opcode::Ld);
-        assert_eq!(
-            mnemonic.suffixes,
-            [Suffix::Global, Suffix::Nc, Suffix::CachePolicy, Suffix::V4, Suffix::F32]
-        );
+        assert_eq!(mnemonic.suffixes, [Suffix::Global, Suffix::Nc, Suffix::CachePolicy, Suffix::V4, Suffix::F32]);
         assert_eq!(mnemonic.types, [ir::Type::F32]);
     }
 

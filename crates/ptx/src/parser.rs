@@ -200,7 +200,10 @@ impl<'a> Parser<'a> {
             if let Some(number) = target.text.strip_prefix("sm_").or_else(|| target.text.strip_prefix("compute_")) {
                 let digits = number.trim_end_matches(|c: char| c.is_ascii_alphabetic());
                 self.module.target = digits.parse().map_err(|_| {
-                    Diagnostic::error(target.at, format!("`{}` is not a target: expected one such as `sm_80`", target.text))
+                    Diagnostic::error(
+                        target.at,
+                        format!("`{}` is not a target: expected one such as `sm_80`", target.text),
+                    )
                 })?;
             }
             if !self.take(b',') {
@@ -223,7 +226,10 @@ impl<'a> Parser<'a> {
                 self.module.address_size = self.small("an address size")?;
                 if self.module.address_size != 64 {
                     let size = self.module.address_size;
-                    return Err(Diagnostic::error(at, format!("addresses of {size} bits are not offered: expected 64")));
+                    return Err(Diagnostic::error(
+                        at,
+                        format!("addresses of {size} bits are not offered: expected 64"),
+                    ));
                 }
             }
             Token::Dotted("file") => self.file()?,

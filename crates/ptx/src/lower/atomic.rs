@@ -26,7 +26,9 @@ impl<'m, 'a> Body<'m, 'a> {
             (Suffix::Max, AtomicOp::Max),
             (Suffix::Cas, AtomicOp::Cas),
         ];
-        let Some(op) = m.any(&ops) else { return self.invalid(format!("`{}` lacks an operation such as `.add`", m.text)) };
+        let Some(op) = m.any(&ops) else {
+            return self.invalid(format!("`{}` lacks an operation such as `.add`", m.text));
+        };
         let ty = self.ty(m, 0)?;
         let (first, rest) = match (m.opcode, i.operands.split_first()) {
             (Opcode::Atom, Some((first, rest))) => (Some(first), rest),

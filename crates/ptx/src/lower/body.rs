@@ -257,7 +257,8 @@ impl<'m, 'a> Body<'m, 'a> {
         match variable.range {
             Some(count) => {
                 if count > MOST_REGISTERS || variable.vector != 1 {
-                    return self.invalid(format!("`{count}` registers are too many: expected at most {MOST_REGISTERS}"));
+                    return self
+                        .invalid(format!("`{count}` registers are too many: expected at most {MOST_REGISTERS}"));
                 }
                 let first = Reg(self.writer.registers.len() as u32);
                 let all = self.writer.registers.len() + count as usize;

@@ -64,7 +64,9 @@ impl<'m, 'a> Body<'m, 'a> {
                 OperandKind::Name(name) => match self.local_name(name) {
                     Some(Local::Slot(slot)) => Ok(Passed::Slot(slot)),
                     Some(Local::Register(register, ty)) => Ok(Passed::Register(register, ty)),
-                    Some(_) => self.fail(operand, format!("`{name}` cannot be passed: expected a parameter or a register")),
+                    Some(_) => {
+                        self.fail(operand, format!("`{name}` cannot be passed: expected a parameter or a register"))
+                    }
                     None => self.fail(operand, format!("`{name}` is not declared")),
                 },
                 _ => self.fail(operand, "expected a parameter, a register or a constant"),
@@ -77,7 +79,9 @@ impl<'m, 'a> Body<'m, 'a> {
         let Some(list) = list else {
             return self.invalid("a call through a register lacks its prototype or its list of targets");
         };
-        let OperandKind::Name(name) = list.kind else { return self.fail(list, "expected a prototype or a list of targets") };
+        let OperandKind::Name(name) = list.kind else {
+            return self.fail(list, "expected a prototype or a list of targets");
+        };
         let frame = self.frames.last();
         let mut targets = Vec::new();
         if let Some(names) = frame.and_then(|frame| frame.tables.get(name)) {
@@ -108,7 +112,8 @@ impl<'m, 'a> Body<'m, 'a> {
         for &target in targets {
             let p = self.writer.register(Width::Pred);
             let (a, b) = (Operand::Reg(callee), Operand::Imm(FUNCTION_ADDRESSES + target as u64));
-            let op = Op::SetP { compare: Compare::Eq, ty: Type::B64, ftz: false, p: Some(p), q: None, a, b, join: None };
+            let op =
+                Op::SetP { compare: Compare::Eq, ty: Type::B64, ftz: false, p: Some(p), q: None, a, b, join: None };
             self.writer.emit(op);
             let (then, next) = (self.writer.block(), self.writer.block());
             let p = Predicate { register: p, negated: false };

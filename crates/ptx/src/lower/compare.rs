@@ -47,10 +47,8 @@ impl<'m, 'a> Body<'m, 'a> {
             return self.invalid(format!("`{}` lacks a comparison such as `.lt`", m.text));
         };
         let ordered = !matches!(compare, Compare::Eq | Compare::Ne);
-        let of_floats = !matches!(
-            compare,
-            Compare::Eq | Compare::Ne | Compare::Lt | Compare::Le | Compare::Gt | Compare::Ge
-        );
+        let of_floats =
+            !matches!(compare, Compare::Eq | Compare::Ne | Compare::Lt | Compare::Le | Compare::Gt | Compare::Ge);
         let bits = matches!(ty, Type::B8 | Type::B16 | Type::B32 | Type::B64 | Type::B128 | Type::Pred);
         if (of_floats && !types::is_float(ty)) || (ordered && bits && !unsigned) || (unsigned && types::is_float(ty)) {
             return self.invalid(format!("`{}` compares in a way that its type does not have", m.text));
@@ -72,9 +70,10 @@ impl<'m, 'a> Body<'m, 'a> {
         let m = self.mnemonic(i)?;
         let declared = self.ty(m, 0)?;
         let (compare, ty) = self.comparison(m, declared)?;
-        let [first, a, b] = i.operands.get(..3).map_or_else(|| self.count(i, 3), |first| {
-            <&[_; 3]>::try_from(first).or_else(|_| self.count(i, 3))
-        })?;
+        let [first, a, b] = i
+            .operands
+            .get(..3)
+            .map_or_else(|| self.count(i, 3), |first| <&[_; 3]>::try_from(first).or_else(|_| self.count(i, 3)))?;
         let (p, q) = self.pair(first);
         let p = self.sink(p, Type::Pred, Fit::Exact)?;
         let q = q.map(|q| self.sink(q, Type::Pred, Fit::Exact)).transpose()?.flatten();

@@ -30,7 +30,9 @@ impl<'m, 'a> Body<'m, 'a> {
         let names: Vec<&'a str> = match &table.kind {
             OperandKind::Name(name) => match self.frames.last().and_then(|frame| frame.tables.get(name)) {
                 Some(names) => names.iter().map(|name| name.text).collect(),
-                None => return self.fail(table, format!("`{name}` is not a list of targets: expected `.branchtargets`")),
+                None => {
+                    return self.fail(table, format!("`{name}` is not a list of targets: expected `.branchtargets`"));
+                }
             },
             _ => return self.fail(table, "expected the name of a list of targets"),
         };

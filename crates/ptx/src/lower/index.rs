@@ -80,7 +80,8 @@ impl<'m, 'a> Index<'m, 'a> {
                 if let Some(slot) = self.variables.get_mut(position as usize) {
                     if slot.linkage == crate::ast::Linkage::Extern {
                         *slot = variable;
-                    } else if !external && slot.linkage == variable.linkage && slot.linkage != crate::ast::Linkage::Weak {
+                    } else if !external && slot.linkage == variable.linkage && slot.linkage != crate::ast::Linkage::Weak
+                    {
                         found.push(Diagnostic::error(name.at, format!("`{}` is declared twice", name.text)));
                     }
                 }

@@ -33,7 +33,9 @@ pub(super) fn size(variable: &Variable<'_>) -> Lowered<u64> {
         .iter()
         .try_fold(element, |size, extent| size.checked_mul(extent.unwrap_or(0)))
         .filter(|&size| size <= LARGEST)
-        .ok_or_else(|| Fault::Invalid(Diagnostic::error(variable.name.at, format!("`{}` is too large", variable.name.text))))
+        .ok_or_else(|| {
+            Fault::Invalid(Diagnostic::error(variable.name.at, format!("`{}` is too large", variable.name.text)))
+        })
 }
 
 /// Alignment of a variable in bytes.

@@ -62,7 +62,8 @@ impl<'m, 'a> Body<'m, 'a> {
             let short = matches!(space, Space::Shared | Space::Local | Space::Param | Space::Const);
             if types::is_float(declared) || !(wide || narrow && short) {
                 let declared = types::name(declared);
-                return self.fail(inner, format!("`{name}` is declared `.{declared}`, which does not hold this address"));
+                return self
+                    .fail(inner, format!("`{name}` is declared `.{declared}`, which does not hold this address"));
             }
             // Parameters of an inlined function that have an address live in local memory.
             let inlined = self.frames.last().is_some_and(|frame| frame.return_to.is_some());
@@ -131,8 +132,7 @@ impl<'m, 'a> Body<'m, 'a> {
         };
         let elements = Self::elements(first);
         self.vector(m, first, elements.len())?;
-        let d: Lowered<Vec<Option<Reg>>> =
-            elements.iter().map(|element| self.sink(element, ty, Fit::Wider)).collect();
+        let d: Lowered<Vec<Option<Reg>>> = elements.iter().map(|element| self.sink(element, ty, Fit::Wider)).collect();
         let d = d?;
         let bytes = u64::from(types::size(ty)) * d.len() as u64;
         let space = space(m);
@@ -197,7 +197,8 @@ impl<'m, 'a> Body<'m, 'a> {
             // These addresses are generic addresses as they are.
             Space::Global | Space::Const => self.writer.mov(Type::B64, d, a),
             own => {
-                let space = if own == Space::Param && inlined && !m.has(Suffix::ParamEntry) { Space::Local } else { own };
+                let space =
+                    if own == Space::Param && inlined && !m.has(Suffix::ParamEntry) { Space::Local } else { own };
                 self.writer.emit(if m.has(Suffix::To) {
                     Op::FromGeneric { space, d, a }
                 } else {

@@ -206,14 +206,21 @@ impl<'m, 'a> Body<'m, 'a> {
     }
 
     /// A symbol as an address: the space it lies in and its place there.
-    pub(super) fn symbol(&self, operand: &Operand<'a>, name: &'a str, offset: i64) -> Lowered<(ir::Space, ir::Operand)> {
+    pub(super) fn symbol(
+        &self,
+        operand: &Operand<'a>,
+        name: &'a str,
+        offset: i64,
+    ) -> Lowered<(ir::Space, ir::Operand)> {
         use ir::Space;
         match self.local_name(name) {
             Some(Local::Memory(at)) => Ok((Space::Local, ir::Operand::Local(at + offset))),
             Some(Local::Shared(at)) => Ok((Space::Shared, ir::Operand::Shared(at + offset))),
             Some(Local::Parameter(at)) => Ok((Space::Param, ir::Operand::Param(at + offset))),
             Some(Local::Slot(super::slot::Slot::Memory(at, _))) => Ok((Space::Local, ir::Operand::Local(at + offset))),
-            Some(Local::Slot(_)) => self.unsupported(format!("the address of the parameter `{name}` is not supported here")),
+            Some(Local::Slot(_)) => {
+                self.unsupported(format!("the address of the parameter `{name}` is not supported here"))
+            }
             Some(_) => self.fail(operand, format!("`{name}` is a register: expected the name of a variable")),
             None => match self.index.find(name) {
                 Some(Global::Variable(position)) => {

@@ -71,7 +71,11 @@ impl<'m, 'a> Frame<'m, 'a> {
     }
 
     /// Finds labels and tables; gives a label that is there twice.
-    pub(super) fn collect(&mut self, body: &'m [Statement<'a>], mut block: impl FnMut() -> BlockId) -> Option<Name<'a>> {
+    pub(super) fn collect(
+        &mut self,
+        body: &'m [Statement<'a>],
+        mut block: impl FnMut() -> BlockId,
+    ) -> Option<Name<'a>> {
         let mut open = vec![0u32];
         let mut opened = 0;
         let mut twice = None;

@@ -152,7 +152,11 @@ mod tests {
     fn a_loop_of_empty_blocks_stays_a_loop() {
         let empty = |target| Block { instructions: Vec::new(), end: Terminator::Jump(BlockId(target)) };
         let blocks = simplify(vec![empty(1), empty(2), empty(1)]);
-        assert!(blocks.iter().all(|block| matches!(block.end, Terminator::Jump(target) if (target.0 as usize) < blocks.len())));
+        assert!(
+            blocks
+                .iter()
+                .all(|block| matches!(block.end, Terminator::Jump(target) if (target.0 as usize) < blocks.len()))
+        );
         assert!(!blocks.is_empty());
     }
 }

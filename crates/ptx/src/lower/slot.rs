@@ -83,7 +83,12 @@ impl<'m, 'a> Body<'m, 'a> {
     pub(super) fn store_slot(&mut self, slot: Slot, offset: i64, ty: Type, a: Vec<Operand>) {
         match slot {
             Slot::Memory(base, _) => {
-                self.writer.emit(Op::Store { ty, address: Self::at_slot(base + offset), a, semantics: Semantics::Weak });
+                self.writer.emit(Op::Store {
+                    ty,
+                    address: Self::at_slot(base + offset),
+                    a,
+                    semantics: Semantics::Weak,
+                });
             }
             Slot::Register(register, _) => {
                 for (element, a) in a.into_iter().enumerate() {

@@ -62,7 +62,9 @@ fn find(name: &str, member: Option<&str>) -> Option<(Special, Width)> {
         }
         _ => {
             let numbered = |prefix: &str, most: u32| {
-                name.strip_prefix(prefix).and_then(|digits| digits.parse().ok()).is_some_and(|number: u32| number < most)
+                name.strip_prefix(prefix)
+                    .and_then(|digits| digits.parse().ok())
+                    .is_some_and(|number: u32| number < most)
             };
             if numbered("%envreg", 32) || numbered("%reserved_smem_offset_", 2) || numbered("%pm", 8) {
                 (Special::Zero, Width::B32)
@@ -144,9 +146,9 @@ pub(super) fn writes(instructions: &[Instruction], register: Reg) -> bool {
         Op::Atomic { d, .. } | Op::Runtime { d, .. } => may(d),
         Op::Unpack { d, .. } | Op::Load { d, .. } => d.iter().any(may),
         Op::LdMatrix { d, .. } | Op::Mma { d, .. } => d.iter().any(is),
-        Op::Barrier { kind: BarrierKind::RedPopc(d, _) | BarrierKind::RedAnd(d, _) | BarrierKind::RedOr(d, _), .. } => {
-            is(d)
-        }
+        Op::Barrier {
+            kind: BarrierKind::RedPopc(d, _) | BarrierKind::RedAnd(d, _) | BarrierKind::RedOr(d, _), ..
+        } => is(d),
         Op::Barrier { .. }
         | Op::Store { .. }
         | Op::CopyAsync { .. }

@@ -60,7 +60,14 @@ pub(super) fn class(ty: Type) -> Class {
 pub(super) fn is_float(ty: Type) -> bool {
     matches!(
         ty,
-        Type::F16 | Type::F16x2 | Type::BF16 | Type::BF16x2 | Type::F32 | Type::F64 | Type::TF32 | Type::E4M3x2
+        Type::F16
+            | Type::F16x2
+            | Type::BF16
+            | Type::BF16x2
+            | Type::F32
+            | Type::F64
+            | Type::TF32
+            | Type::E4M3x2
             | Type::E5M2x2
     )
 }

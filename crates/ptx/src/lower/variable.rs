@@ -83,7 +83,8 @@ impl Image<'_, '_, '_> {
     fn write(&mut self, initial: &Initial<'_>, offset: u64, strides: &[u64], owner: Name<'_>) -> Lowered<u64> {
         match initial {
             Initial::List(list) => {
-                let (stride, inner) = strides.split_first().map_or((self.element, strides), |(first, rest)| (*first, rest));
+                let (stride, inner) =
+                    strides.split_first().map_or((self.element, strides), |(first, rest)| (*first, rest));
                 let mut at = offset;
                 for item in list {
                     // Braces may be left out inside: then elements follow one another.
@@ -122,7 +123,9 @@ impl Image<'_, '_, '_> {
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
-        for (byte, place) in value.to_le_bytes().iter().zip(self.bytes.iter_mut().skip(offset as usize).take(size as usize)) {
+        for (byte, place) in
+            value.to_le_bytes().iter().zip(self.bytes.iter_mut().skip(offset as usize).take(size as usize))
+        {
             *place = *byte;
         }
     }
@@ -145,7 +148,10 @@ impl Image<'_, '_, '_> {
                 if byte == 0 {
                     self.relocations.push(relocation);
                 } else if self.relocations.last() != Some(&relocation) {
-                    return invalid(name, format!("the bytes of the address of `{}` do not follow one another", name.text));
+                    return invalid(
+                        name,
+                        format!("the bytes of the address of `{}` do not follow one another", name.text),
+                    );
                 }
                 Ok(())
             }

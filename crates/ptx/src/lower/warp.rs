@@ -76,7 +76,9 @@ impl<'m, 'a> Body<'m, 'a> {
             (Suffix::Bfly, ShuffleMode::Bfly),
             (Suffix::Idx, ShuffleMode::Idx),
         ];
-        let Some(mode) = m.any(&modes) else { return self.invalid(format!("`{}` lacks a mode such as `.down`", m.text)) };
+        let Some(mode) = m.any(&modes) else {
+            return self.invalid(format!("`{}` lacks a mode such as `.down`", m.text));
+        };
         let (first, a, b, c, mask) = match (i.operands.as_slice(), m.has(Suffix::Sync)) {
             ([first, a, b, c, mask], true) => (first, a, b, c, Some(mask)),
             ([first, a, b, c], false) => (first, a, b, c, None),
@@ -101,7 +103,9 @@ impl<'m, 'a> Body<'m, 'a> {
             (Suffix::Uni, VoteMode::Uni),
             (Suffix::Ballot, VoteMode::Ballot),
         ];
-        let Some(mode) = m.any(&modes) else { return self.invalid(format!("`{}` lacks a mode such as `.all`", m.text)) };
+        let Some(mode) = m.any(&modes) else {
+            return self.invalid(format!("`{}` lacks a mode such as `.all`", m.text));
+        };
         let (d, a, mask) = match (i.operands.as_slice(), m.has(Suffix::Sync)) {
             ([d, a, mask], true) => (d, a, Some(mask)),
             ([d, a], false) => (d, a, None),
@@ -138,7 +142,9 @@ impl<'m, 'a> Body<'m, 'a> {
             (Suffix::Min, AtomicOp::Min),
             (Suffix::Max, AtomicOp::Max),
         ];
-        let Some(op) = m.any(&ops) else { return self.invalid(format!("`{}` lacks an operation such as `.add`", m.text)) };
+        let Some(op) = m.any(&ops) else {
+            return self.invalid(format!("`{}` lacks an operation such as `.add`", m.text));
+        };
         if m.has(Suffix::Abs) || m.has(Suffix::NanWins) {
             return self.not_run(i);
         }

@@ -28,7 +28,10 @@ impl<'a> Parser<'a> {
                 }
                 Token::Punct(b';') => self.advance(),
                 Token::End => {
-                    return Err(Diagnostic::error(self.at, format!("the body opened at {opened} has no end: expected `}}`")));
+                    return Err(Diagnostic::error(
+                        self.at,
+                        format!("the body opened at {opened} has no end: expected `}}`"),
+                    ));
                 }
                 _ => {
                     if let Err(diagnostic) = self.statement(&mut body) {
