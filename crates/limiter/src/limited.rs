@@ -13,22 +13,20 @@ use crate::{Account, Charge};
 /// What a vGPU is made of.
 #[derive(Clone, Debug)]
 pub struct Share {
-    /// The account that all sessions of the vGPU share.
-    pub account: Arc<Account>,
-    /// FP16 TFLOPS that the vGPU shows; `None` shows the whole device's.
+    /// The devices of the wrapped driver that it is a part of, in the order of its own ordinals, each with the account
+    /// that all sessions of the vGPU share.
+    pub devices: Vec<(Ordinal, Arc<Account>)>,
+    /// FP16 TFLOPS that each device shows; `None` shows the whole device's.
     pub tflops: Option<f64>,
-    /// The device of the wrapped driver that the vGPU is a part of. Clients see it as their only one.
-    pub device: Ordinal,
 }
 
-/// A [`Driver`] that shows one device of another, with the share's memory, and takes memory from the share's account.
+/// A [`Driver`] that shows some devices of another with the share's memory, and takes memory from the share's accounts.
 pub struct Limited {
     // Fields are dropped in this order: the memory is really free before the account says so.
     inner: Arc<dyn Driver>,
     info: DriverInfo,
-    device: Ordinal,
     held: Mutex<Held>,
-    charge: Charge,
+    devices: Vec<(Ordinal, Charge)>,
 }
 
 /// What this session has been charged for.
@@ -36,6 +34,8 @@ pub struct Limited {
 struct Held {
     mappings: HashMap<u64, Mapping>,
     next: u64,
+    /// Each context's device, by the vGPU's ordinals.
+    contexts: HashMap<ContextId, Ordinal>,
     modules: HashMap<ModuleId, (ContextId, u64)>,
 }
 
@@ -44,15 +44,16 @@ struct Held {
 #[derive(Clone, Copy, Debug)]
 struct Mapping {
     size: u64,
+    device: Ordinal,
     /// Tells it from a later one at the same address.
     number: u64,
     leaving: bool,
 }
 
 impl Held {
-    fn insert(&mut self, address: u64, size: u64) {
+    fn insert(&mut self, device: Ordinal, address: u64, size: u64) {
         self.next += 1;
-        self.mappings.insert(address, Mapping { size, number: self.next, leaving: false });
+        self.mappings.insert(address, Mapping { size, device, number: self.next, leaving: false });
     }
 
     fn remove(&mut self, address: u64, number: u64) {
@@ -64,7 +65,7 @@ impl Held {
 
 impl fmt::Debug for Limited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limited").field("device", &self.device).field("charge", &self.charge).finish_non_exhaustive()
+        f.debug_struct("Limited").field("devices", &self.devices).finish_non_exhaustive()
     }
 }
 
@@ -75,84 +76,100 @@ impl Limited {
     /// `INVALID_DEVICE` when the wrapped driver has no such device.
     pub fn new(inner: Arc<dyn Driver>, share: &Share, pid: u32) -> CuResult<Self> {
         let mut info = inner.info().clone();
-        let position = share.device.0 as usize;
-        let mut device = info.devices.get(position).cloned().ok_or(CuError::INVALID_DEVICE)?;
-        device.total_memory = device.total_memory.min(share.account.limit());
-        device.tflops = share.tflops.unwrap_or(device.tflops);
-        info.devices = vec![device];
-        Ok(Self { inner, info, device: share.device, held: Mutex::default(), charge: share.account.open(pid) })
+        let mut shown = Vec::with_capacity(share.devices.len());
+        for (ordinal, account) in &share.devices {
+            let whole = info.devices.get(ordinal.0 as usize).ok_or(CuError::INVALID_DEVICE)?;
+            let total_memory = whole.total_memory.min(account.limit());
+            shown.push(DeviceInfo { total_memory, tflops: share.tflops.unwrap_or(whole.tflops), ..whole.clone() });
+        }
+        info.devices = shown;
+        let devices = share.devices.iter().map(|(ordinal, account)| (*ordinal, account.open(pid))).collect();
+        Ok(Self { inner, info, held: Mutex::default(), devices })
     }
 
-    fn device(&self, device: Ordinal) -> CuResult<Ordinal> {
-        if device.0 == 0 { Ok(self.device) } else { Err(CuError::INVALID_DEVICE) }
+    /// The wrapped driver's ordinal and the account of one of the vGPU's devices.
+    fn device(&self, device: Ordinal) -> CuResult<(Ordinal, &Charge)> {
+        let (ordinal, charge) = self.devices.get(device.0 as usize).ok_or(CuError::INVALID_DEVICE)?;
+        Ok((*ordinal, charge))
+    }
+
+    fn give_back(&self, device: Option<Ordinal>, bytes: u64) {
+        if let Some(Ok((_, charge))) = device.map(|device| self.device(device)) {
+            charge.give_back(bytes);
+        }
     }
 
     fn usage(&self, device: Ordinal) -> CuResult<DeviceUsage> {
-        let whole = self.inner.usage(self.device(device)?)?;
-        let account = self.charge.account();
-        let processes: Vec<ProcessUsage> = account.processes();
-        Ok(DeviceUsage { used_memory: account.used(), processes, ..whole })
+        let (ordinal, charge) = self.device(device)?;
+        let whole = self.inner.usage(ordinal)?;
+        let account = charge.account();
+        Ok(DeviceUsage { used_memory: account.used(), processes: account.processes(), ..whole })
     }
 
     fn context_create(&self, context: ContextId, device: Ordinal, flags: u32) -> CuResult {
-        self.inner.context_create(context, self.device(device)?, flags)
+        self.inner.context_create(context, self.device(device)?.0, flags)?;
+        self.held.lock().contexts.insert(context, device);
+        Ok(())
     }
 
     fn context_destroy(&self, context: ContextId) -> CuResult {
         self.inner.context_destroy(context)?;
         let mut freed = 0;
-        self.held.lock().modules.retain(|_, (owner, bytes)| {
+        let mut held = self.held.lock();
+        held.modules.retain(|_, (owner, bytes)| {
             let goes = *owner == context;
             freed += if goes { *bytes } else { 0 };
             !goes
         });
-        self.charge.give_back(freed);
+        let device = held.contexts.remove(&context);
+        self.give_back(device, freed);
         Ok(())
     }
 
     fn mem_map(&self, device: Ordinal, address: u64, size: u64) -> CuResult {
-        let device = self.device(device)?;
+        let (ordinal, charge) = self.device(device)?;
         {
             let mut held = self.held.lock();
             if held.mappings.contains_key(&address) {
                 return Err(CuError::INVALID_VALUE);
             }
-            self.charge.take(size)?;
-            held.insert(address, size);
+            charge.take(size)?;
+            held.insert(device, address, size);
         }
-        let result = self.inner.mem_map(device, address, size);
+        let result = self.inner.mem_map(ordinal, address, size);
         if result.is_err() {
             self.held.lock().mappings.remove(&address);
-            self.charge.give_back(size);
+            charge.give_back(size);
         }
         result
     }
 
     fn mem_alloc(&self, device: Ordinal, size: u64) -> CuResult<u64> {
-        let device = self.device(device)?;
-        self.charge.take(size)?;
-        let result = self.inner.mem_alloc(device, size);
+        let (ordinal, charge) = self.device(device)?;
+        charge.take(size)?;
+        let result = self.inner.mem_alloc(ordinal, size);
         match result {
-            Ok(address) => self.held.lock().insert(address, size),
-            Err(_) => self.charge.give_back(size),
+            Ok(address) => self.held.lock().insert(device, address, size),
+            Err(_) => charge.give_back(size),
         }
         result
     }
 
     fn mem_unmap(&self, device: Ordinal, address: u64) -> CuResult {
-        let device = self.device(device)?;
+        let (ordinal, charge) = self.device(device)?;
         let mapping = {
             let mut held = self.held.lock();
-            let mapping = held.mappings.get_mut(&address).filter(|mapping| !mapping.leaving);
+            let ours = |mapping: &&mut Mapping| !mapping.leaving && mapping.device == device;
+            let mapping = held.mappings.get_mut(&address).filter(ours);
             let mapping = mapping.ok_or(CuError::INVALID_VALUE)?;
             mapping.leaving = true;
             *mapping
         };
-        let result = self.inner.mem_unmap(device, address);
+        let result = self.inner.mem_unmap(ordinal, address);
         let mut held = self.held.lock();
         if result.is_ok() {
             held.remove(address, mapping.number);
-            self.charge.give_back(mapping.size);
+            charge.give_back(mapping.size);
         } else if let Some(mapping) = held.mappings.get_mut(&address) {
             mapping.leaving = false;
         }
@@ -167,18 +184,24 @@ impl Limited {
         // A variable that another module declares too is only named by this one; the driver lists it once.
         let sizes = load.info.globals.iter().map(|global| global.size);
         let bytes = sizes.fold(0_u64, u64::saturating_add);
-        if let Err(error) = self.charge.take(bytes) {
+        let mut held = self.held.lock();
+        let device = held.contexts.get(&context).copied().ok_or(CuError::INVALID_CONTEXT)?;
+        if let Err(error) = self.device(device)?.1.take(bytes) {
+            drop(held);
             self.inner.module_unload(module)?;
             return Err(error);
         }
-        self.held.lock().modules.insert(module, (context, bytes));
+        held.modules.insert(module, (context, bytes));
         Ok(load)
     }
 
     fn module_unload(&self, module: ModuleId) -> CuResult {
         self.inner.module_unload(module)?;
-        let held = self.held.lock().modules.remove(&module);
-        self.charge.give_back(held.map_or(0, |(_, bytes)| bytes));
+        let mut held = self.held.lock();
+        if let Some((context, bytes)) = held.modules.remove(&module) {
+            let device = held.contexts.get(&context).copied();
+            self.give_back(device, bytes);
+        }
         Ok(())
     }
 }

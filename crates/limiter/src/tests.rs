@@ -10,7 +10,7 @@ use crate::{Account, Limited, Share};
 const DEVICE: Ordinal = Ordinal(0);
 
 fn share(limit: u64) -> Share {
-    Share { account: Account::new(limit), tflops: Some(5.0), device: Ordinal(1) }
+    Share { devices: vec![(Ordinal(1), Account::new(limit))], tflops: Some(5.0) }
 }
 
 fn session(share: &Share, pid: u32) -> Limited {
@@ -24,7 +24,7 @@ fn the_first_byte_too_many_is_out_of_memory_and_the_program_goes_on() {
     one.mem_map(DEVICE, BASE, 600).unwrap();
     assert_eq!(two.mem_map(DEVICE, BASE, 401), Err(CuError::OUT_OF_MEMORY));
     two.mem_map(DEVICE, BASE, 400).unwrap();
-    assert_eq!(share.account.used(), 1000);
+    assert_eq!(share.devices[0].1.used(), 1000);
     assert_eq!(one.mem_map(DEVICE, BASE + 4096, 1), Err(CuError::OUT_OF_MEMORY));
     one.mem_unmap(DEVICE, BASE).unwrap();
     two.mem_map(DEVICE, BASE + 4096, 600).unwrap();
@@ -39,7 +39,7 @@ fn a_mapping_that_the_driver_refuses_costs_nothing() {
     assert_eq!(session.mem_map(DEVICE, BASE, 10), Err(CuError::INVALID_VALUE));
     assert_eq!(session.mem_unmap(DEVICE, BASE + 1), Err(CuError::INVALID_VALUE));
     assert_eq!(session.mem_alloc(DEVICE, 10), Err(CuError::NOT_SUPPORTED));
-    assert_eq!(share.account.used(), 10);
+    assert_eq!(share.devices[0].1.used(), 10);
 }
 
 #[test]
@@ -51,13 +51,13 @@ fn variables_of_modules_are_charged_and_given_back() {
     session.module_load(context, ModuleId(1), b"global table 700\nadd").unwrap();
     assert_eq!(session.module_load(context, ModuleId(2), b"global table 301"), Err(CuError::OUT_OF_MEMORY));
     session.module_load(context, ModuleId(3), b"global table 300").unwrap();
-    assert_eq!(share.account.used(), 1000);
+    assert_eq!(share.devices[0].1.used(), 1000);
     session.module_unload(ModuleId(1)).unwrap();
-    assert_eq!(share.account.used(), 300);
+    assert_eq!(share.devices[0].1.used(), 300);
     let failed = session.module_load(context, ModuleId(4), b"what is this").unwrap();
     assert_eq!(failed.status, CuError::INVALID_PTX.code());
     session.context_destroy(context).unwrap();
-    assert_eq!(share.account.used(), 0);
+    assert_eq!(share.devices[0].1.used(), 0);
 }
 
 #[test]
@@ -82,6 +82,25 @@ fn the_vgpu_is_shown_and_not_the_card() {
 }
 
 #[test]
+fn each_device_of_a_vgpu_has_an_account_of_its_own() {
+    let devices = vec![(Ordinal(1), Account::new(100)), (Ordinal(0), Account::new(200))];
+    let share = Share { devices, tflops: None };
+    let session = session(&share, 1);
+    assert_eq!(session.info().devices.iter().map(|device| device.uuid[0]).collect::<Vec<_>>(), [1, 0]);
+    session.mem_map(DEVICE, BASE, 100).unwrap();
+    assert_eq!(session.mem_map(DEVICE, BASE + 4096, 1), Err(CuError::OUT_OF_MEMORY));
+    session.mem_map(Ordinal(1), BASE + 4096, 200).unwrap();
+    session.context_create(ContextId(1), Ordinal(1), 0).unwrap();
+    assert_eq!(session.module_load(ContextId(1), ModuleId(1), b"global x 1"), Err(CuError::OUT_OF_MEMORY));
+    assert_eq!(session.mem_unmap(DEVICE, BASE + 4096), Err(CuError::INVALID_VALUE));
+    session.mem_unmap(Ordinal(1), BASE + 4096).unwrap();
+    session.module_load(ContextId(1), ModuleId(1), b"global x 200").unwrap();
+    assert_eq!((share.devices[0].1.used(), share.devices[1].1.used()), (100, 200));
+    session.module_unload(ModuleId(1)).unwrap();
+    assert_eq!((share.devices[0].1.used(), share.devices[1].1.used()), (100, 0));
+}
+
+#[test]
 fn sessions_racing_for_the_last_byte_never_pass_the_limit() {
     let share = share(10_000);
     std::thread::scope(|scope| {
@@ -103,7 +122,7 @@ fn sessions_racing_for_the_last_byte_never_pass_the_limit() {
             });
         }
     });
-    assert_eq!(share.account.used(), 0);
+    assert_eq!(share.devices[0].1.used(), 0);
 }
 
 impl Limited {

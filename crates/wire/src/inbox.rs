@@ -13,13 +13,42 @@ use crate::transport::Transport;
 /// copied twice, is a small part of it.
 const GULP: usize = 64 << 10;
 
-/// How long a receiver looks for bytes before it sleeps. Being woken costs more than a round trip over loopback.
-pub(crate) fn patience() -> Duration {
-    static PATIENCE: std::sync::OnceLock<Duration> = std::sync::OnceLock::new();
-    *PATIENCE.get_or_init(|| {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Duration::from_micros(if cores > 1 { 50 } else { 0 })
-    })
+/// Whether to look for bytes for a while before sleeping, learned from how long the waits were.
+///
+/// On idle processors looking saves the wakeup, which costs more than a round trip over loopback. On busy ones it takes
+/// the processor from the very process that is to answer. So both ways are tried, and the better one is kept.
+#[derive(Debug)]
+struct Patience {
+    /// Mean microseconds of a wait: asleep at once, and looking first.
+    waits: [f32; 2],
+    count: u32,
+}
+
+/// How long to look.
+const LOOKING: Duration = Duration::from_micros(50);
+/// Longer waits say nothing about the way of waiting.
+const LONGEST: f32 = 200.0;
+/// One wait in so many goes the other way, to see whether that is better by now.
+const TRIAL: u32 = 64;
+
+impl Patience {
+    fn new() -> Self {
+        let lone = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) == 1;
+        Self { waits: [0.0, if lone { f32::INFINITY } else { 0.0 }], count: 0 }
+    }
+
+    fn looks(&mut self) -> bool {
+        self.count = self.count.wrapping_add(1);
+        let [asleep, looking] = self.waits;
+        (looking <= asleep) != (self.count % TRIAL == 0 && looking.is_finite())
+    }
+
+    fn learn(&mut self, looked: bool, wait: Duration) {
+        let wait = (wait.as_secs_f32() * 1e6).min(LONGEST);
+        let [asleep, looking] = &mut self.waits;
+        let mean = if looked { looking } else { asleep };
+        *mean = if *mean == 0.0 { wait } else { *mean + (wait - *mean) / 8.0 };
+    }
 }
 
 /// The receiving half of a connection.
@@ -29,13 +58,14 @@ pub struct Inbox {
     start: usize,
     end: usize,
     limit: u32,
+    patience: Patience,
 }
 
 impl Inbox {
     /// An inbox which refuses frames with more payload than `limit`.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { buffer: vec![0; 2 * GULP], start: 0, end: 0, limit }
+        Self { buffer: vec![0; 2 * GULP], start: 0, end: 0, limit, patience: Patience::new() }
     }
 
     /// Waits for the next header and takes it.
@@ -94,7 +124,11 @@ impl Inbox {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        let mut spinning = (self.end == 0).then(|| Instant::now() + patience());
+        // Only between frames: within one, the rest is on its way.
+        let begun = (self.end == 0).then(Instant::now);
+        let looks = begun.is_some() && self.patience.looks();
+        let mut looking = begun.filter(|_| looks).map(|begun| begun + LOOKING);
+        let mut first = begun;
         while self.end < length {
             // A payload that is longer than a gulp is received to its end and no further, so that the next frame starts
             // at the front and nothing big is moved.
@@ -108,12 +142,18 @@ impl Inbox {
             }
             let room = self.buffer.len().min(goal);
             let space = self.buffer.get_mut(self.end..room).unwrap_or_default();
-            match transport.receive(space, spinning.is_none()) {
+            match transport.receive(space, looking.is_none()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.end += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && spinning.is_some() => {
-                    if spinning.is_some_and(|until| Instant::now() >= until) {
-                        spinning = None;
+                Ok(count) => {
+                    self.end += count;
+                    if let Some(begun) = first.take() {
+                        self.patience.learn(looks, begun.elapsed());
+                    }
+                    looking = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && looking.is_some() => {
+                    if looking.is_some_and(|until| Instant::now() >= until) {
+                        looking = None;
                     }
                     std::hint::spin_loop();
                 }
@@ -182,6 +222,25 @@ mod tests {
                 assert!(target.iter().enumerate().all(|(n, byte)| *byte == (n + id) as u8));
             }
             assert_eq!(inbox.header(&transport).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn the_better_way_of_waiting_is_kept_and_the_other_one_tried_again() {
+        let mut patience = Patience::new();
+        let waits = |patience: &mut Patience, asleep: u64, looking: u64| {
+            let mut looked = 0;
+            for _ in 0..1000 {
+                let looks = patience.looks();
+                looked += u32::from(looks);
+                patience.learn(looks, Duration::from_micros(if looks { looking } else { asleep }));
+            }
+            looked
+        };
+        if patience.waits[1].is_finite() {
+            assert!(waits(&mut patience, 20, 9) > 900);
+            assert!(waits(&mut patience, 16, 120) < 200);
+            assert!(waits(&mut patience, 20, 9) > 300);
         }
     }
 

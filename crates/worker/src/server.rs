@@ -1,15 +1,16 @@
 //! Listens, decides who is served, and counts the sessions.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use cuda::{CuResult, Driver, Ordinal, Sink};
+use cuda::{CuResult, Driver, Ordinal, ProcessUsage, Sink};
 use limiter::{Account, Limited, Share};
 use parking_lot::Mutex;
 use wire::hello::{self, Hello, HelloError, Refusal};
-use wire::transport::{Socket, Transport};
+use wire::transport::Transport;
 use wire::{Endpoint, Listener};
 
 use crate::outlet::Outlet;
@@ -19,16 +20,16 @@ use crate::session::Session;
 pub type Open = dyn Fn(&Hello, Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> + Send + Sync;
 
 /// Connections that have not said hello yet, at most.
-const MOST_STRANGERS: u32 = 64;
+const MOST_STRANGERS: usize = 64;
 
 /// One vGPU, as it is to be served.
 pub struct WorkerConfig {
-    /// Bytes of video memory that all sessions together may use.
+    /// Bytes of each device's video memory that all sessions together may use.
     pub vram: u64,
-    /// FP16 TFLOPS that clients see; `None` shows the whole GPU's.
+    /// FP16 TFLOPS that clients see of each device; `None` shows the whole GPU's.
     pub tflops: Option<f64>,
-    /// The device, among those that `open` makes.
-    pub device: Ordinal,
+    /// The devices, among those that `open` makes, in the order of the clients' ordinals.
+    pub devices: Vec<Ordinal>,
     /// What clients must show; `None` serves everybody who can connect.
     pub token: Option<String>,
     /// Sessions at once, at most.
@@ -41,7 +42,7 @@ pub struct WorkerConfig {
 
 impl std::fmt::Debug for WorkerConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WorkerConfig").field("vram", &self.vram).field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("WorkerConfig").field("vram", &self.vram).field("devices", &self.devices).finish_non_exhaustive()
     }
 }
 
@@ -54,7 +55,7 @@ impl WorkerConfig {
         Self {
             vram,
             tflops: None,
-            device: Ordinal(0),
+            devices: vec![Ordinal(0)],
             token: None,
             max_sessions: 256,
             handshake_timeout: Duration::from_secs(5),
@@ -76,7 +77,7 @@ struct Shared {
     config: WorkerConfig,
     share: Share,
     stopped: AtomicBool,
-    strangers: AtomicU32,
+    strangers: Mutex<Strangers>,
     sessions: Arc<AtomicU32>,
     outlets: Mutex<Vec<Weak<Outlet>>>,
 }
@@ -85,6 +86,13 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Connections that have not said hello yet, oldest first.
+#[derive(Default)]
+struct Strangers {
+    next: u64,
+    waiting: VecDeque<(u64, Arc<dyn Transport>)>,
 }
 
 /// One counted thing; dropping it counts down.
@@ -111,13 +119,14 @@ impl Drop for Place {
 /// The listener has no address, or no thread can be started.
 pub fn serve(listener: Listener, config: WorkerConfig) -> io::Result<Worker> {
     let endpoint = listener.endpoint()?;
-    let share = Share { account: Account::new(config.vram), tflops: config.tflops, device: config.device };
+    let devices = config.devices.iter().map(|device| (*device, Account::new(config.vram))).collect();
+    let share = Share { devices, tflops: config.tflops };
     let shared = Arc::new(Shared {
         listener,
         config,
         share,
         stopped: AtomicBool::new(false),
-        strangers: AtomicU32::new(0),
+        strangers: Mutex::default(),
         sessions: Arc::default(),
         outlets: Mutex::default(),
     });
@@ -133,10 +142,27 @@ impl Worker {
         &self.endpoint
     }
 
-    /// The vGPU's memory account.
+    /// Bytes of video memory in use, of all its devices.
     #[must_use]
-    pub fn account(&self) -> &Arc<Account> {
-        &self.shared.share.account
+    pub fn used(&self) -> u64 {
+        self.accounts().map(|account| account.used()).sum()
+    }
+
+    /// The applications that are served, with the memory that each holds on all devices.
+    #[must_use]
+    pub fn processes(&self) -> Vec<ProcessUsage> {
+        let mut all: Vec<ProcessUsage> = Vec::new();
+        for process in self.accounts().flat_map(|account| account.processes()) {
+            match all.iter_mut().find(|other| other.pid == process.pid) {
+                Some(other) => other.used_memory += process.used_memory,
+                None => all.push(process),
+            }
+        }
+        all
+    }
+
+    fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.shared.share.devices.iter().map(|(_, account)| account)
     }
 
     /// Sessions that hold anything.
@@ -180,31 +206,46 @@ impl Shared {
                     continue;
                 }
             };
-            if self.strangers.load(Ordering::SeqCst) >= MOST_STRANGERS {
-                tracing::warn!("too many connections without a hello: one more is closed");
-                continue;
-            }
-            self.strangers.fetch_add(1, Ordering::SeqCst);
+            let transport: Arc<dyn Transport> = Arc::new(socket);
+            let number = self.note_stranger(&transport);
             let shared = Arc::clone(self);
             let started = std::thread::Builder::new().name("session".to_owned()).spawn(move || {
-                let session = shared.admit(socket);
-                shared.strangers.fetch_sub(1, Ordering::SeqCst);
-                drop(shared);
+                let session = shared.admit(&transport, number);
+                // What lives as long as the session must not keep the listener.
+                drop((shared, transport));
                 if let Some(session) = session {
                     session.run();
                 }
             });
             if let Err(error) = started {
-                self.strangers.fetch_sub(1, Ordering::SeqCst);
+                self.forget_stranger(number);
                 tracing::warn!(%error, "cannot start a thread for a connection");
             }
         }
     }
 
+    /// Keeps a connection that has not said hello. When there are too many, the oldest goes: somebody who connects and
+    /// says nothing cannot keep others out.
+    fn note_stranger(&self, transport: &Arc<dyn Transport>) -> u64 {
+        let mut strangers = self.strangers.lock();
+        strangers.next += 1;
+        let number = strangers.next;
+        strangers.waiting.push_back((number, Arc::clone(transport)));
+        if strangers.waiting.len() > MOST_STRANGERS
+            && let Some((_, oldest)) = strangers.waiting.pop_front()
+        {
+            oldest.shutdown();
+        }
+        number
+    }
+
+    fn forget_stranger(&self, number: u64) {
+        self.strangers.lock().waiting.retain(|(other, _)| *other != number);
+    }
+
     /// The handshake. One line in the log says why a connection becomes no session.
-    fn admit(&self, socket: Socket) -> Option<Arc<Session>> {
-        let transport: Arc<dyn Transport> = Arc::new(socket);
-        let guarded = std::panic::AssertUnwindSafe(|| self.try_admit(&transport));
+    fn admit(&self, transport: &Arc<dyn Transport>, number: u64) -> Option<Arc<Session>> {
+        let guarded = std::panic::AssertUnwindSafe(|| self.try_admit(transport, number));
         match std::panic::catch_unwind(guarded) {
             Ok(Ok(session)) => return Some(session),
             Ok(Err(error)) => {
@@ -218,8 +259,10 @@ impl Shared {
         None
     }
 
-    fn try_admit(&self, transport: &Arc<dyn Transport>) -> Result<Arc<Session>, HelloError> {
-        let hello = hello::listen(&**transport, self.config.handshake_timeout)?;
+    fn try_admit(&self, transport: &Arc<dyn Transport>, number: u64) -> Result<Arc<Session>, HelloError> {
+        let hello = hello::listen(&**transport, self.config.handshake_timeout);
+        self.forget_stranger(number);
+        let hello = hello?;
         let refuse = |refusal: Refusal| match hello::refuse(&**transport, &refusal) {
             Ok(()) => HelloError::Refuse(refusal),
             Err(error) => HelloError::Broken(error),

@@ -37,10 +37,10 @@ fn a_vector_addition_over_tcp_and_over_a_unix_socket() {
         for address in [a, b, c] {
             remote.mem_unmap(DEVICE, address).unwrap();
         }
-        assert_eq!(worker.account().used(), 4096);
+        assert_eq!(worker.used(), 4096);
         drop(remote);
         eventually("the session is gone", || worker.sessions() == 0);
-        assert_eq!(worker.account().used(), 0);
+        assert_eq!(worker.used(), 0);
     }
 }
 
@@ -279,7 +279,7 @@ fn the_limit_holds_over_sessions_to_the_byte() {
     assert_eq!(two.mem_map(DEVICE, BASE, 1), Err(CuError::OUT_OF_MEMORY));
     assert_eq!(two.usage(DEVICE).unwrap().used_memory, 10_000);
     drop(one);
-    eventually("the first session's memory is free", || worker.account().used() == 4096);
+    eventually("the first session's memory is free", || worker.used() == 4096);
     two.mem_map(DEVICE, BASE, 5904).unwrap();
 }
 
