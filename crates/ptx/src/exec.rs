@@ -7,7 +7,30 @@
 
 #![expect(unsafe_code, reason = "runs machine code made at run time on memory lent by the caller")]
 
+mod arithmetic;
+mod bits;
+mod code;
+mod context;
+mod control;
+mod enter;
+mod float;
+mod flow;
+mod helpers;
+mod kinds;
+mod lanes;
+mod memory;
+mod operands;
+mod place;
+mod print;
+mod run;
+mod scalar;
+mod site;
+mod values;
+
 use crate::{Position, ir};
+use kinds::RowClass;
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -136,11 +159,13 @@ pub struct Program {
     module: Arc<ir::Module>,
     variable_addresses: Vec<u64>,
     window: Window,
+    compiled: Mutex<HashMap<(usize, RowClass, bool), Arc<place::Code>>>,
 }
 
 /// A kernel bound to a shape and parameters.
 #[derive(Debug)]
 pub struct Launch {
+    bound: run::Bound,
     blocks: u64,
 }
 
@@ -154,7 +179,8 @@ impl Program {
                 module.variables.len()
             )));
         }
-        Ok(Program { module, variable_addresses, window })
+        enter::install();
+        Ok(Program { module, variable_addresses, window, compiled: Mutex::new(HashMap::new()) })
     }
 
     /// Position of a kernel by its linker name.
@@ -164,8 +190,79 @@ impl Program {
 
     /// Compiles a kernel for a shape, unless that has been done, and binds it to parameters.
     pub fn prepare(&self, kernel: usize, shape: LaunchShape, params: &[u8], grid_id: u64) -> Result<Launch, ExecError> {
-        let (_, _, _, _, _) = (kernel, shape, params, grid_id, (&self.variable_addresses, self.window));
-        Err(ExecError::BadArgument("kernels cannot run yet".into()))
+        let index = kernel;
+        let kernel = (self.module.kernels.get(index))
+            .ok_or_else(|| ExecError::BadArgument(format!("the module has no kernel {index}")))?;
+        let [x, y, z] = shape.block;
+        let threads = u64::from(x) * u64::from(y) * u64::from(z);
+        if threads == 0 || threads > 1024 || shape.grid.contains(&0) {
+            return Err(ExecError::BadShape(format!("a grid of {:?} blocks of {:?} threads", shape.grid, shape.block)));
+        }
+        if kernel.required_block[0] != 0 && kernel.required_block.map(|n| n.max(1)) != shape.block {
+            return Err(ExecError::BadShape(format!(
+                "`{}` runs with blocks of {:?} threads only, not {:?}",
+                kernel.name, kernel.required_block, shape.block
+            )));
+        }
+        if params.len() < kernel.param_bytes as usize {
+            return Err(ExecError::BadArgument(format!(
+                "`{}` takes {} bytes of parameters, not {}",
+                kernel.name,
+                kernel.param_bytes,
+                params.len()
+            )));
+        }
+        let class = RowClass::of(shape.block);
+        let local_stride = u64::from(kernel.local_bytes).max(16).next_multiple_of(16);
+        let code = self.code(index, kernel, class, threads.is_multiple_of(32), local_stride as i64)?;
+        let warps = run::warp_shapes(shape.block, class);
+        let shared_bytes = u64::from(kernel.shared_bytes).next_multiple_of(16) + u64::from(shape.shared_bytes);
+        let local = if kernel.local_bytes == 0 { 0 } else { warps.len() * 32 * local_stride as usize };
+        let layout = run::Layout {
+            params: kernel.param_bytes as usize,
+            shared: shared_bytes as usize,
+            local,
+            frames: warps.len() * code.frame_bytes,
+        };
+        let bound = run::Bound {
+            code,
+            shape,
+            params: params[..kernel.param_bytes as usize].to_vec(),
+            grid_id,
+            warps: Arc::new(warps),
+            layout,
+            local_bytes: u64::from(kernel.local_bytes),
+            local_stride,
+            shared_bytes,
+            window: self.window,
+        };
+        Ok(Launch { bound, blocks: shape.grid.iter().map(|n| u64::from(*n)).product() })
+    }
+
+    /// The machine code of a kernel for a class of shapes, compiled on first use.
+    fn code(
+        &self,
+        index: usize,
+        kernel: &ir::Kernel,
+        class: RowClass,
+        full: bool,
+        local_stride: i64,
+    ) -> Result<Arc<place::Code>, ExecError> {
+        let mut compiled = self.compiled.lock();
+        if let Some(known) = compiled.get(&(index, class, full)) {
+            return Ok(Arc::clone(known));
+        }
+        let target = code::Target {
+            kernel,
+            class,
+            full,
+            variables: &self.variable_addresses,
+            window: self.window,
+            local_stride,
+        };
+        let made = Arc::new(place::Code::place(code::compile(target)?)?);
+        compiled.insert((index, class, full), Arc::clone(&made));
+        Ok(made)
     }
 }
 
@@ -177,12 +274,15 @@ impl Launch {
 
     /// Bytes of [`Scratch`] that each executing thread needs.
     pub fn scratch_bytes(&self) -> usize {
-        0
+        let resident = if self.bound.shape.cooperative { self.blocks as usize } else { 1 };
+        self.bound.layout.total(resident)
     }
 
     /// Runs blocks on the calling thread. The blocks of a cooperative launch are interleaved.
     pub fn run(&self, blocks: Range<u64>, scratch: &mut Scratch, environment: &dyn Environment) -> Result<(), Trap> {
-        let (_, _, _) = (blocks, (scratch.memory, scratch.bytes), environment);
-        Ok(())
+        self.bound.run(blocks, scratch, environment)
     }
 }
+
+#[cfg(test)]
+mod tests;

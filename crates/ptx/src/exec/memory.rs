@@ -1,0 +1,671 @@
+//! Loads, stores and atomics.
+//!
+//! Uniform addresses become scalar accesses, addresses that run along a row vector accesses; both after one check of
+//! the whole range. Everything else, and every access that fails a check, goes to a helper, which looks at each lane.
+
+use super::code::{Emitter, Val, scalar_type, vector_count, vector_type};
+use super::context::Context;
+use super::helpers;
+use super::site::{Access, Detail, Form, bytes, bytes_of, slot};
+use crate::ir::{Address, AtomicOp, Operand, Reg, Semantics, Space, Type, Width};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{Block, BlockArg, InstBuilder, MemFlagsData, Value, types};
+use std::mem::offset_of;
+
+/// An address that one check per row can vouch for.
+struct Linear {
+    /// Host addresses, one for the warp or one per row.
+    pointers: Vec<Value>,
+    /// Conditions under which the pointers are right and the ranges accessible.
+    conditions: Vec<Value>,
+    stride: i64,
+}
+
+fn is_wide(space: Space) -> bool {
+    matches!(space, Space::Generic | Space::Global | Space::Const)
+}
+
+fn is_signed(ty: Type) -> bool {
+    matches!(ty, Type::S8 | Type::S16 | Type::S32 | Type::S64)
+}
+
+/// Flags of accesses that may fault.
+fn faulting() -> MemFlagsData {
+    MemFlagsData::new()
+}
+
+impl Emitter<'_, '_> {
+    fn address_value(&mut self, address: &Address) -> Val {
+        let width = if is_wide(address.space) { Width::B64 } else { Width::B32 };
+        match (&address.base, address.space) {
+            // Module variables are known to lie in the window, as are offsets of the other spaces.
+            (Operand::Reg(_) | Operand::Global(..) | Operand::Imm(_), _) => self.read(&address.base, width),
+            (Operand::Shared(offset) | Operand::Local(offset) | Operand::Param(offset), _) => {
+                Val::Uniform(self.iconst(scalar_type(width), *offset))
+            }
+        }
+    }
+
+    /// Whether `pointer - base` lies at most `limit` above zero and is aligned: one comparison, since misaligned
+    /// differences rotate into large ones.
+    fn in_range(&mut self, relative: Value, limit: u64, align: usize) -> Value {
+        let shift = align.trailing_zeros();
+        let rotated = if shift == 0 { relative } else { self.b.ins().rotr_imm_s(relative, i64::from(shift)) };
+        let limit = self.iconst(types::I64, (limit >> shift) as i64);
+        self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, rotated, limit)
+    }
+
+    /// The address as something to check once per row, if it is.
+    fn linear(&mut self, value: &Val, address: &Address, lane_bytes: usize, align: usize) -> Option<Linear> {
+        let lanes = self.row_lanes();
+        let mut conditions = Vec::new();
+        let (bases, stride): (Vec<Value>, i64) = match value {
+            Val::Uniform(v) => (vec![*v], 0),
+            Val::Rows { base, stride } => (base.clone(), *stride),
+            Val::Extended { low, high, signed, stride, scale } => {
+                let total = i64::from(*stride).wrapping_mul(*scale);
+                if total != lane_bytes as i64 {
+                    return None;
+                }
+                let reach = i64::from(*stride) * (lanes as i64 - 1);
+                let mut bases = Vec::new();
+                for (low, high) in low.iter().zip(high) {
+                    let wide = if *signed {
+                        self.b.ins().sextend(types::I64, *low)
+                    } else {
+                        self.b.ins().uextend(types::I64, *low)
+                    };
+                    let end = self.b.ins().iadd_imm_s(wide, reach);
+                    let short = self.b.ins().ireduce(types::I32, end);
+                    let back = if *signed {
+                        self.b.ins().sextend(types::I64, short)
+                    } else {
+                        self.b.ins().uextend(types::I64, short)
+                    };
+                    conditions.push(self.b.ins().icmp(IntCC::Equal, end, back));
+                    let scaled = self.b.ins().imul_imm_s(wide, *scale);
+                    bases.push(self.b.ins().iadd(scaled, *high));
+                }
+                (bases, total)
+            }
+            _ => return None,
+        };
+        let span = if stride == 0 { lane_bytes } else { lane_bytes * lanes } as u64;
+        if stride != 0 && stride != lane_bytes as i64 {
+            return None;
+        }
+        let mut pointers = Vec::new();
+        match address.space {
+            Space::Generic | Space::Global | Space::Const => {
+                let window = self.target.window;
+                for base in bases {
+                    let pointer = if address.offset == 0 { base } else { self.b.ins().iadd_imm_s(base, address.offset) };
+                    let origin = self.iconst(types::I64, window.base as i64);
+                    let relative = self.b.ins().isub(pointer, origin);
+                    let ok = self.in_range(relative, window.size.saturating_sub(span), align);
+                    conditions.push(ok);
+                    pointers.push(pointer);
+                }
+            }
+            Space::Shared => {
+                let shared = self.field(types::I64, offset_of!(Context, shared));
+                let size = self.field(types::I64, offset_of!(Context, shared_bytes));
+                for base in bases {
+                    let wide = self.b.ins().uextend(types::I64, base);
+                    let offset = self.b.ins().iadd_imm_s(wide, address.offset);
+                    let end = self.b.ins().iadd_imm_s(offset, span as i64);
+                    // An offset below zero makes a huge end or a huge beginning; both fail.
+                    conditions.push(self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, end, size));
+                    if address.offset < 0 {
+                        conditions.push(self.b.ins().icmp(IntCC::UnsignedLessThan, offset, end));
+                    }
+                    if align > 1 {
+                        let low = self.b.ins().band_imm_s(offset, align as i64 - 1);
+                        conditions.push(self.b.ins().icmp_imm_s(IntCC::Equal, low, 0));
+                    }
+                    pointers.push(self.b.ins().iadd(shared, offset));
+                }
+            }
+            Space::Param => {
+                let params = self.field(types::I64, offset_of!(Context, params));
+                let size = i64::from(self.target.kernel.param_bytes);
+                for base in bases {
+                    let wide = self.b.ins().uextend(types::I64, base);
+                    let offset = self.b.ins().iadd_imm_s(wide, address.offset);
+                    let limit = self.iconst(types::I64, size - span as i64);
+                    let fits = if size < span as i64 { IntCC::UnsignedLessThan } else { IntCC::UnsignedLessThanOrEqual };
+                    conditions.push(self.b.ins().icmp(fits, offset, limit));
+                    pointers.push(self.b.ins().iadd(params, offset));
+                }
+            }
+            Space::Local => return None,
+        }
+        Some(Linear { pointers, conditions, stride })
+    }
+
+    /// Puts addresses into slot 0.
+    fn put_address(&mut self, value: &Val, space: Space) -> Form {
+        let lanes = self.row_lanes();
+        let wide = is_wide(space);
+        match value {
+            Val::Uniform(v) => {
+                let v = if wide { *v } else { self.b.ins().uextend(types::I64, *v) };
+                self.put(v, slot(0));
+                Form::Uniform
+            }
+            Val::Rows { base, stride } => {
+                for (i, v) in base.iter().enumerate() {
+                    let v = if wide { *v } else { self.b.ins().uextend(types::I64, *v) };
+                    self.put(v, slot(0) + 8 * i);
+                }
+                if wide {
+                    Form::Rows { lanes, stride: *stride }
+                } else {
+                    Form::NarrowRows { lanes, stride: *stride }
+                }
+            }
+            Val::Extended { low, high, signed, stride, scale } => {
+                for (i, v) in low.iter().enumerate() {
+                    self.put(*v, slot(0) + 8 * i);
+                }
+                for (i, v) in high.iter().enumerate() {
+                    self.put(*v, slot(0) + 8 * (low.len() + i));
+                }
+                Form::Extended { lanes, signed: *signed, stride: *stride, scale: *scale }
+            }
+            other => {
+                let vectors = self.expand(other, if wide { Width::B64 } else { Width::B32 });
+                self.put_vectors(&vectors, 0);
+                if wide { Form::Wide } else { Form::Narrow }
+            }
+        }
+    }
+
+    /// Jumps to `slow` unless all conditions hold.
+    fn require(&mut self, conditions: &[Value], slow: Block) {
+        for condition in conditions {
+            let next = self.b.create_block();
+            self.b.ins().brif(*condition, next, &[] as &[BlockArg], slow, &[] as &[BlockArg]);
+            self.start(next);
+        }
+    }
+
+    fn is_full(&mut self, mask: Value) -> Option<Value> {
+        (!self.always_full()).then(|| self.b.ins().icmp_imm_s(IntCC::Equal, mask, -1))
+    }
+
+    /// `ld`.
+    pub(super) fn load(&mut self, ty: Type, d: &[Option<Reg>], address: &Address, semantics: Semantics, mask: Value) {
+        let size = bytes_of(ty);
+        let lane_bytes = size * d.len();
+        let align = lane_bytes.min(16);
+        let widths: Vec<Width> =
+            d.iter().map(|d| d.map_or_else(|| super::site::width_of(ty), |r| self.width(r))).collect();
+        let value = self.address_value(address);
+        let weak = semantics == Semantics::Weak;
+        if address.space == Space::Param
+            && let Operand::Param(offset) = address.base
+        {
+            let offset = offset + address.offset;
+            if offset >= 0 && offset as usize + lane_bytes <= self.target.kernel.param_bytes as usize {
+                let params = self.field(types::I64, offset_of!(Context, params));
+                let flags = MemFlagsData::new().with_notrap().with_readonly().with_can_move();
+                for (i, d) in d.iter().enumerate() {
+                    let Some(d) = d else { continue };
+                    let v = self.scalar_load(ty, self.width(*d), flags, params, offset as i32 + (i * size) as i32);
+                    self.write(*d, Val::Uniform(v));
+                }
+                return;
+            }
+        }
+        let linear = self.linear(&value, address, lane_bytes, align);
+        let slow = self.b.create_block();
+        let merge = self.b.create_block();
+        self.b.set_cold_block(slow);
+        let mut flat = None;
+        match linear {
+            Some(linear) if linear.stride == 0 => {
+                flat = Some(linear.pointers.len());
+                if linear.pointers.len() > 1 && !self.always_full() {
+                    // A row without active lanes may point anywhere.
+                    let lanes = self.row_lanes();
+                    for row in 0..linear.pointers.len() {
+                        let bits = ((1i64 << lanes) - 1) << (lanes * row);
+                        let some = self.b.ins().band_imm_s(mask, i64::from(bits as u32 as i32));
+                        self.require(&[some], slow);
+                    }
+                }
+                self.require(&linear.conditions, slow);
+                let mut loaded: Vec<BlockArg> = Vec::new();
+                for (i, width) in widths.iter().enumerate() {
+                    for pointer in &linear.pointers {
+                        let v = if weak || size > 8 {
+                            self.scalar_load(ty, *width, faulting(), *pointer, (i * size) as i32)
+                        } else {
+                            self.atomic_scalar_load(ty, *width, *pointer, (i * size) as i64)
+                        };
+                        loaded.push(v.into());
+                        let ty = self.b.func.dfg.value_type(v);
+                        self.b.append_block_param(merge, ty);
+                    }
+                }
+                self.b.ins().jump(merge, &loaded);
+            }
+            Some(linear) if weak && self.can_stream(size, d.len(), &widths) => {
+                let full = self.is_full(mask);
+                let conditions: Vec<Value> = full.into_iter().chain(linear.conditions).collect();
+                self.require(&conditions, slow);
+                let elements = self.stream_in(ty, d.len(), &widths, &linear.pointers);
+                let mut loaded: Vec<BlockArg> = Vec::new();
+                for v in elements.iter().flatten() {
+                    loaded.push((*v).into());
+                    let ty = self.b.func.dfg.value_type(*v);
+                    self.b.append_block_param(merge, ty);
+                }
+                self.b.ins().jump(merge, &loaded);
+            }
+            _ => {
+                for width in &widths {
+                    for _ in 0..vector_count(*width) {
+                        self.b.append_block_param(merge, vector_type(*width));
+                    }
+                }
+                self.b.ins().jump(slow, &[] as &[BlockArg]);
+            }
+        }
+        // Each lane by itself.
+        self.start(slow);
+        self.put_mask(mask);
+        let form = self.put_address(&value, address.space);
+        self.call(
+            helpers::load,
+            Detail::Memory(Access {
+                space: address.space,
+                form,
+                offset: address.offset,
+                ty,
+                count: d.len(),
+                widths: widths.clone(),
+                wanted: d.iter().map(Option::is_some).collect(),
+                atomic: None,
+            }),
+        );
+        if let Some(rows) = flat {
+            let mut loaded: Vec<BlockArg> = Vec::new();
+            for (i, width) in widths.iter().enumerate() {
+                for row in 0..rows {
+                    let lane = row * self.row_lanes();
+                    let at = value_slot(&widths, i) + lane * bytes(*width);
+                    loaded.push(self.take(scalar_type(*width), at).into());
+                }
+            }
+            self.b.ins().jump(merge, &loaded);
+        } else {
+            let mut loaded: Vec<BlockArg> = Vec::new();
+            for (i, width) in widths.iter().enumerate() {
+                for g in 0..vector_count(*width) {
+                    loaded.push(self.take(vector_type(*width), value_slot(&widths, i) + 16 * g).into());
+                }
+            }
+            self.b.ins().jump(merge, &loaded);
+        }
+        self.start(merge);
+        let all: Vec<Value> = self.b.block_params(merge).to_vec();
+        let mut rest = all.as_slice();
+        for (d, width) in d.iter().zip(&widths) {
+            let count = flat.unwrap_or_else(|| vector_count(*width));
+            let (mine, others) = rest.split_at(count);
+            rest = others;
+            let Some(d) = d else { continue };
+            let value = match flat {
+                Some(1) => Val::Uniform(mine[0]),
+                Some(_) if *width == Width::B16 => {
+                    Val::Vectors(self.narrow_rows(mine))
+                }
+                Some(_) => Val::Rows { base: mine.to_vec(), stride: 0 },
+                None => Val::Vectors(mine.to_vec()),
+            };
+            self.write(*d, value);
+        }
+    }
+
+    fn narrow_rows(&mut self, rows: &[Value]) -> Vec<Value> {
+        let row = self.row_lanes();
+        let all: Vec<Value> = rows.iter().map(|v| self.b.ins().splat(types::I16X8, *v)).collect();
+        (0..4).map(|g| all[g * 8 / row]).collect()
+    }
+
+    fn scalar_load(&mut self, ty: Type, width: Width, flags: MemFlagsData, pointer: Value, offset: i32) -> Value {
+        let to = scalar_type(width);
+        let size = bytes_of(ty);
+        match (size, is_signed(ty)) {
+            (1, false) => self.b.ins().uload8(to, flags, pointer, offset),
+            (1, true) => self.b.ins().sload8(to, flags, pointer, offset),
+            (2, false) if width != Width::B16 => self.b.ins().uload16(to, flags, pointer, offset),
+            (2, true) if width != Width::B16 => self.b.ins().sload16(to, flags, pointer, offset),
+            (4, false) if width == Width::B64 => self.b.ins().uload32(flags, pointer, offset),
+            (4, true) if width == Width::B64 => self.b.ins().sload32(flags, pointer, offset),
+            _ => self.b.ins().load(to, flags, pointer, offset),
+        }
+    }
+
+    fn atomic_scalar_load(&mut self, ty: Type, width: Width, pointer: Value, offset: i64) -> Value {
+        let from = match bytes_of(ty) {
+            1 => types::I8,
+            2 => types::I16,
+            4 => types::I32,
+            _ => types::I64,
+        };
+        let pointer = if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, offset) };
+        let v = self.b.ins().atomic_load(from, faulting(), pointer);
+        let to = scalar_type(width);
+        if from == to {
+            v
+        } else if is_signed(ty) {
+            self.b.ins().sextend(to, v)
+        } else {
+            self.b.ins().uextend(to, v)
+        }
+    }
+
+    /// Whether there is a vector path for elements in memory and registers of these sizes.
+    fn can_stream(&self, size: usize, count: usize, widths: &[Width]) -> bool {
+        let all = |w| widths.iter().all(|x| *x == w);
+        match (size, count) {
+            (4, 1 | 2 | 4) => all(Width::B32),
+            (8, 1 | 2) => all(Width::B64),
+            (2, 1) => all(Width::B16) || all(Width::B32),
+            (1, 1) => all(Width::B16) || all(Width::B32),
+            _ => false,
+        }
+    }
+
+    /// Loads consecutive elements of consecutive lanes into vectors per element.
+    fn stream_in(&mut self, ty: Type, count: usize, widths: &[Width], pointers: &[Value]) -> Vec<Vec<Value>> {
+        let size = bytes_of(ty);
+        let row = self.row_lanes();
+        let mut elements = vec![Vec::new(); count];
+        let flags = faulting();
+        for pointer in pointers {
+            match (size, count) {
+                (4, 1) | (8, 1) | (2, 1) if bytes(widths[0]) == size => {
+                    for g in 0..row * size / 16 {
+                        let v = self.b.ins().load(vector_type(widths[0]), flags, *pointer, 16 * g as i32);
+                        elements[0].push(v);
+                    }
+                }
+                (2, 1) => {
+                    for g in 0..row / 4 {
+                        let v = if is_signed(ty) {
+                            self.b.ins().sload16x4(flags, *pointer, 8 * g as i32)
+                        } else {
+                            self.b.ins().uload16x4(flags, *pointer, 8 * g as i32)
+                        };
+                        elements[0].push(v);
+                    }
+                }
+                (1, 1) => {
+                    for g in 0..row / 8 {
+                        let signed = is_signed(ty);
+                        let v = if signed {
+                            self.b.ins().sload8x8(flags, *pointer, 8 * g as i32)
+                        } else {
+                            self.b.ins().uload8x8(flags, *pointer, 8 * g as i32)
+                        };
+                        if widths[0] == Width::B16 {
+                            elements[0].push(v);
+                        } else if signed {
+                            elements[0].push(self.b.ins().swiden_low(v));
+                            elements[0].push(self.b.ins().swiden_high(v));
+                        } else {
+                            elements[0].push(self.b.ins().uwiden_low(v));
+                            elements[0].push(self.b.ins().uwiden_high(v));
+                        }
+                    }
+                }
+                (4, 2) => {
+                    for g in 0..row / 4 {
+                        let m: Vec<Value> = (0..2)
+                            .map(|i| self.b.ins().load(types::I32X4, flags, *pointer, (32 * g + 16 * i) as i32))
+                            .collect();
+                        for (e, words) in [[0u8, 2, 4, 6], [1, 3, 5, 7]].into_iter().enumerate() {
+                            elements[e].push(self.shuffle(types::I32X4, m[0], m[1], words_order(words)));
+                        }
+                    }
+                }
+                (4, 4) => {
+                    for g in 0..row / 4 {
+                        let m: Vec<Value> = (0..4)
+                            .map(|i| self.b.ins().load(types::I32X4, flags, *pointer, (64 * g + 16 * i) as i32))
+                            .collect();
+                        for (e, v) in self.transpose([m[0], m[1], m[2], m[3]]).into_iter().enumerate() {
+                            elements[e].push(v);
+                        }
+                    }
+                }
+                _ => {
+                    for g in 0..row / 2 {
+                        let m: Vec<Value> = (0..2)
+                            .map(|i| self.b.ins().load(types::I64X2, flags, *pointer, (32 * g + 16 * i) as i32))
+                            .collect();
+                        for (e, words) in [[0u8, 1, 4, 5], [2, 3, 6, 7]].into_iter().enumerate() {
+                            elements[e].push(self.shuffle(types::I64X2, m[0], m[1], words_order(words)));
+                        }
+                    }
+                }
+            }
+        }
+        elements
+    }
+
+    /// Transposes a 4×4 matrix of 32-bit elements.
+    fn transpose(&mut self, m: [Value; 4]) -> [Value; 4] {
+        let t = types::I32X4;
+        let low = words_order([0, 4, 1, 5]);
+        let high = words_order([2, 6, 3, 7]);
+        let a = self.shuffle(t, m[0], m[1], low);
+        let b = self.shuffle(t, m[2], m[3], low);
+        let c = self.shuffle(t, m[0], m[1], high);
+        let d = self.shuffle(t, m[2], m[3], high);
+        let first = words_order([0, 1, 4, 5]);
+        let second = words_order([2, 3, 6, 7]);
+        [
+            self.shuffle(t, a, b, first),
+            self.shuffle(t, a, b, second),
+            self.shuffle(t, c, d, first),
+            self.shuffle(t, c, d, second),
+        ]
+    }
+
+    fn stream_out(&mut self, size: usize, elements: &[Vec<Value>], pointers: &[Value]) {
+        let row = self.row_lanes();
+        let flags = faulting();
+        for (r, pointer) in pointers.iter().enumerate() {
+            match (size, elements.len()) {
+                (4, 2) => {
+                    for g in 0..row / 4 {
+                        let at = r * row / 4 + g;
+                        for (i, words) in [[0u8, 4, 1, 5], [2, 6, 3, 7]].into_iter().enumerate() {
+                            let v =
+                                self.shuffle(types::I32X4, elements[0][at], elements[1][at], words_order(words));
+                            self.b.ins().store(flags, v, *pointer, (32 * g + 16 * i) as i32);
+                        }
+                    }
+                }
+                (4, 4) => {
+                    for g in 0..row / 4 {
+                        let at = r * row / 4 + g;
+                        let m = [elements[0][at], elements[1][at], elements[2][at], elements[3][at]];
+                        for (i, v) in self.transpose(m).into_iter().enumerate() {
+                            self.b.ins().store(flags, v, *pointer, (64 * g + 16 * i) as i32);
+                        }
+                    }
+                }
+                (8, 2) => {
+                    for g in 0..row / 2 {
+                        let at = r * row / 2 + g;
+                        for (i, words) in [[0u8, 1, 4, 5], [2, 3, 6, 7]].into_iter().enumerate() {
+                            let v =
+                                self.shuffle(types::I64X2, elements[0][at], elements[1][at], words_order(words));
+                            self.b.ins().store(flags, v, *pointer, (32 * g + 16 * i) as i32);
+                        }
+                    }
+                }
+                _ => {
+                    let groups = row * size / 16;
+                    for g in 0..groups {
+                        self.b.ins().store(flags, elements[0][r * groups + g], *pointer, 16 * g as i32);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `st`.
+    pub(super) fn store(&mut self, ty: Type, address: &Address, a: &[Operand], semantics: Semantics, mask: Value) {
+        let size = bytes_of(ty);
+        let lane_bytes = size * a.len();
+        let align = lane_bytes.min(16);
+        let width = super::site::width_of(ty);
+        let weak = semantics == Semantics::Weak;
+        let values: Vec<Val> = a
+            .iter()
+            .map(|a| {
+                let own = self.operand_width(a, width);
+                // Stores take the low bits of wider registers.
+                let value = self.read(a, own);
+                self.resize(value, own, width)
+            })
+            .collect();
+        let value = self.address_value(address);
+        let linear = self.linear(&value, address, lane_bytes, align);
+        let slow = self.b.create_block();
+        let merge = self.b.create_block();
+        self.b.set_cold_block(slow);
+        let scalars: Option<Vec<Value>> =
+            values.iter().map(|v| if let Val::Uniform(v) = v { Some(*v) } else { None }).collect();
+        let widths = vec![width; a.len()];
+        match (linear, scalars) {
+            (Some(linear), Some(scalars)) if linear.stride == 0 && linear.pointers.len() == 1 && size <= 8 => {
+                self.require(&linear.conditions, slow);
+                for (i, v) in scalars.into_iter().enumerate() {
+                    let pointer = linear.pointers[0];
+                    let v = if size == 1 { self.b.ins().ireduce(types::I8, v) } else { v };
+                    if weak {
+                        self.b.ins().store(faulting(), v, pointer, (i * size) as i32);
+                    } else {
+                        let pointer = self.b.ins().iadd_imm_s(pointer, (i * size) as i64);
+                        self.b.ins().atomic_store(faulting(), v, pointer);
+                    }
+                }
+                self.b.ins().jump(merge, &[] as &[BlockArg]);
+            }
+            (Some(linear), _)
+                if linear.stride != 0 && weak && bytes(width) == size && self.can_stream(size, a.len(), &widths) =>
+            {
+                let full = self.is_full(mask);
+                let conditions: Vec<Value> = full.into_iter().chain(linear.conditions).collect();
+                self.require(&conditions, slow);
+                let elements: Vec<Vec<Value>> = values.iter().map(|v| self.expand(v, width)).collect();
+                self.stream_out(size, &elements, &linear.pointers);
+                self.b.ins().jump(merge, &[] as &[BlockArg]);
+            }
+            _ => {
+                self.b.ins().jump(slow, &[] as &[BlockArg]);
+            }
+        }
+        self.start(slow);
+        self.put_mask(mask);
+        let form = self.put_address(&value, address.space);
+        for (i, v) in values.iter().enumerate() {
+            let vectors = self.expand(v, width);
+            self.put_values(&vectors, value_slot(&widths, i));
+        }
+        self.call(
+            helpers::store,
+            Detail::Memory(Access {
+                space: address.space,
+                form,
+                offset: address.offset,
+                ty,
+                count: a.len(),
+                widths,
+                wanted: vec![true; a.len()],
+                atomic: None,
+            }),
+        );
+        self.b.ins().jump(merge, &[] as &[BlockArg]);
+        self.start(merge);
+    }
+
+    fn put_values(&mut self, vectors: &[Value], offset: usize) {
+        for (g, v) in vectors.iter().enumerate() {
+            self.put(*v, offset + 16 * g);
+        }
+    }
+
+    /// `atom` and `red`.
+    #[expect(clippy::too_many_arguments, reason = "the instruction's own operands")]
+    pub(super) fn atomic(
+        &mut self,
+        op: AtomicOp,
+        ty: Type,
+        d: Option<Reg>,
+        address: &Address,
+        a: &Operand,
+        b: Option<&Operand>,
+        mask: Value,
+    ) {
+        let width = super::site::width_of(ty);
+        let value = self.address_value(address);
+        self.put_mask(mask);
+        let form = self.put_address(&value, address.space);
+        let widths = vec![width; 2];
+        for (i, operand) in [Some(a), b].into_iter().flatten().enumerate() {
+            let own = self.operand_width(operand, width);
+            let v = self.read(operand, own);
+            let v = self.resize(v, own, width);
+            let vectors = self.expand(&v, width);
+            self.put_values(&vectors, value_slot(&widths, i));
+        }
+        self.call(
+            helpers::atomic,
+            Detail::Memory(Access {
+                space: address.space,
+                form,
+                offset: address.offset,
+                ty,
+                count: 1,
+                widths: widths.clone(),
+                wanted: vec![d.is_some()],
+                atomic: Some(op),
+            }),
+        );
+        if let Some(d) = d {
+            let vectors: Vec<Value> = (0..vector_count(width))
+                .map(|g| self.take(vector_type(width), value_slot(&widths, 0) + 16 * g))
+                .collect();
+            let to = self.width(d);
+            let value = self.resize(Val::Vectors(vectors), width, to);
+            self.write(d, value);
+        }
+    }
+}
+
+/// Where the values of element `i` lie in the data: behind the address.
+pub(super) fn value_slot(widths: &[Width], i: usize) -> usize {
+    let before: usize = widths[..i].iter().map(|w| if *w == Width::B128 { 2 } else { 1 }).sum();
+    slot(1 + before)
+}
+
+/// Byte order of a shuffle of 32-bit words: 0 to 3 of the first vector, 4 to 7 of the second.
+fn words_order(words: [u8; 4]) -> [u8; 16] {
+    let mut order = [0; 16];
+    for (i, word) in words.into_iter().enumerate() {
+        for j in 0..4 {
+            order[4 * i + j] = 4 * word + j as u8;
+        }
+    }
+    order
+}
+
