@@ -575,7 +575,9 @@ impl Emitter<'_, '_> {
                 let y = self.b.ins().fdemote(types::F32, x);
                 Some(self.cast(types::I32, y))
             }
-            (Class::Single | Class::Double, c) if integer(c).is_some_and(|(w, _)| w != Width::B16) && m.rounding == Rounding::Rn => {
+            (Class::Single | Class::Double, c)
+                if integer(c).is_some_and(|(w, _)| w != Width::B16) && m.rounding == Rounding::Rn =>
+            {
                 let (_, signed) = integer(c)?;
                 let t = if to_class == Class::Single { types::F32 } else { types::F64 };
                 let y = if signed { self.b.ins().fcvt_from_sint(t, a) } else { self.b.ins().fcvt_from_uint(t, a) };
@@ -653,7 +655,8 @@ impl Emitter<'_, '_> {
                     return Some(vec![Val::Vectors(all)]);
                 }
                 let masks = self.selection(&p, width);
-                let all = masks.iter().zip(a.iter().zip(b)).map(|(m, (a, b))| self.b.ins().bitselect(*m, *a, b)).collect();
+                let all =
+                    masks.iter().zip(a.iter().zip(b)).map(|(m, (a, b))| self.b.ins().bitselect(*m, *a, b)).collect();
                 Some(vec![Val::Vectors(all)])
             }
             Op::Binary { op: Binary::MulWide, ty: ty @ (Type::S32 | Type::U32), .. } => {
@@ -836,7 +839,14 @@ impl Emitter<'_, '_> {
         all
     }
 
-    fn vector_conversion(&mut self, to: Type, from: Type, m: &Modifiers, a: &Argument, width: Width) -> Option<Vec<Value>> {
+    fn vector_conversion(
+        &mut self,
+        to: Type,
+        from: Type,
+        m: &Modifiers,
+        a: &Argument,
+        width: Width,
+    ) -> Option<Vec<Value>> {
         if m.sat || m.relu || m.ftz {
             return None;
         }
@@ -922,7 +932,12 @@ impl Emitter<'_, '_> {
                 Some(
                     v.into_iter()
                         .flat_map(|v| {
-                            let high = self.shuffle(types::I32X4, v, v, [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15]);
+                            let high = self.shuffle(
+                                types::I32X4,
+                                v,
+                                v,
+                                [8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15],
+                            );
                             [v, high].map(|v| {
                                 let x = self.cast(types::F32X4, v);
                                 let y = self.b.ins().fvpromote_low(x);

@@ -315,9 +315,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
     if std::env::var_os("TENSOR_FUSION_DUMP_CLIF").is_some() && cfg!(test) {
         eprintln!("{}", context.func.display());
     }
-    let compiled = context
-        .compile(&*isa, &mut Default::default())
-        .map_err(|e| internal(format!("{:?}", e.inner)))?;
+    let compiled = context.compile(&*isa, &mut Default::default()).map_err(|e| internal(format!("{:?}", e.inner)))?;
     let mut code = compiled.code_buffer().to_vec();
     relocate(&mut code, compiled).map_err(internal)?;
     let positions = compiled
@@ -456,9 +454,12 @@ impl Emitter<'_, '_> {
         self.target.full
             && self.blend.is_none()
             && self.kinds.pending[self.place].is_empty()
-            && !self.flow.blocks.iter().enumerate().any(|(i, block)| {
-                matches!(block.end, End::Exit) && !self.kinds.pending[i].is_empty()
-            })
+            && !self
+                .flow
+                .blocks
+                .iter()
+                .enumerate()
+                .any(|(i, block)| matches!(block.end, End::Exit) && !self.kinds.pending[i].is_empty())
     }
 
     /// The operands of an operation, in the order in which helpers get them.

@@ -173,8 +173,7 @@ impl Emitter<'_, '_> {
                 rest
             } else {
                 let wanted = self.vector_constant32([i as u32; 4]);
-                let hits: Vec<Value> =
-                    vectors.iter().map(|v| self.b.ins().icmp(IntCC::Equal, *v, wanted)).collect();
+                let hits: Vec<Value> = vectors.iter().map(|v| self.b.ins().icmp(IntCC::Equal, *v, wanted)).collect();
                 let hits = self.pack_masks(&hits);
                 let lanes = self.b.ins().band(rest, hits);
                 rest = self.b.ins().band_not(rest, hits);
@@ -298,12 +297,8 @@ impl Emitter<'_, '_> {
             let (BarrierKind::RedPopc(d, _) | BarrierKind::RedAnd(d, _) | BarrierKind::RedOr(d, _)) = kind else {
                 continue;
             };
-            let value = self.b.ins().load(
-                types::I32,
-                trusted(),
-                self.context,
-                offset_of!(Context, barrier_result) as i32,
-            );
+            let value =
+                self.b.ins().load(types::I32, trusted(), self.context, offset_of!(Context, barrier_result) as i32);
             let value = match kind {
                 BarrierKind::RedPopc(..) => value,
                 _ => self.b.ins().ireduce(types::I8, value),

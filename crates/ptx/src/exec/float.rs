@@ -69,7 +69,11 @@ pub(super) fn fma64(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
         Rounding::Rm | Rounding::Rmi if exact_sign < 0.0 => nearest.next_down(),
         Rounding::Rp | Rounding::Rpi if exact_sign > 0.0 => nearest.next_up(),
         Rounding::Rz | Rounding::Rzi if (exact_sign < 0.0) == (nearest > 0.0) && nearest != 0.0 => {
-            if nearest > 0.0 { nearest.next_down() } else { nearest.next_up() }
+            if nearest > 0.0 {
+                nearest.next_down()
+            } else {
+                nearest.next_up()
+            }
         }
         _ => nearest,
     }
@@ -153,7 +157,8 @@ impl Format {
         let exponent = (bits >> self.mantissa & ((1 << self.exponent) - 1)) as i32;
         let mantissa = bits & ((1 << self.mantissa) - 1);
         let top = (1 << self.exponent) - 1;
-        if !self.infinite && bits & (self.sign() - 1) == self.nan() || self.infinite && exponent == top && mantissa != 0 {
+        if !self.infinite && bits & (self.sign() - 1) == self.nan() || self.infinite && exponent == top && mantissa != 0
+        {
             return f64::NAN;
         }
         if self.infinite && exponent == top {
@@ -163,7 +168,8 @@ impl Format {
         if exponent == 0 {
             return sign * f64::from(mantissa) * scale(1 - self.bias() - self.mantissa as i32);
         }
-        sign * (f64::from(mantissa) + f64::from(1u32 << self.mantissa)) * scale(exponent - self.bias() - self.mantissa as i32)
+        sign * (f64::from(mantissa) + f64::from(1u32 << self.mantissa))
+            * scale(exponent - self.bias() - self.mantissa as i32)
     }
 
     /// The bits nearest to a value; `saturate` keeps finite values (and, in formats without them, infinities) finite.

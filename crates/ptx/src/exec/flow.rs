@@ -13,10 +13,21 @@ use crate::ir::{BarrierKind, Block, Instruction, Kernel, Op, Operand, Predicate,
 #[derive(Clone, Debug)]
 pub(super) enum End<'k> {
     Jump(usize),
-    Branch { p: Predicate, then: usize, otherwise: usize, uniform: bool },
-    Switch { index: Operand, targets: Vec<usize> },
+    Branch {
+        p: Predicate,
+        then: usize,
+        otherwise: usize,
+        uniform: bool,
+    },
+    Switch {
+        index: Operand,
+        targets: Vec<usize>,
+    },
     /// Lanes wait for a barrier (the instruction), then go on.
-    Barrier { at: &'k Instruction, next: usize },
+    Barrier {
+        at: &'k Instruction,
+        next: usize,
+    },
     Exit,
 }
 
@@ -176,7 +187,12 @@ fn loops(blocks: &[FlowBlock<'_>], back: &[(usize, usize)], reachable: &[bool]) 
 }
 
 /// The order of priority: topological but for back edges, loops in one piece, text order otherwise.
-fn order(blocks: &[FlowBlock<'_>], back: &[(usize, usize)], reachable: &[bool], loops: &[(usize, BitSet)]) -> Vec<usize> {
+fn order(
+    blocks: &[FlowBlock<'_>],
+    back: &[(usize, usize)],
+    reachable: &[bool],
+    loops: &[(usize, BitSet)],
+) -> Vec<usize> {
     let mut waiting = vec![0usize; blocks.len()];
     for (i, block) in blocks.iter().enumerate().filter(|(i, _)| reachable[*i]) {
         for t in block.end.targets() {

@@ -78,7 +78,14 @@ unsafe fn mask_of(data: *const u8) -> u32 {
 }
 
 /// Host addresses of the lanes of a mask, checked.
-unsafe fn resolve(context: *mut Context, site: *const Site, access: &Access, data: *const u8, mask: u32, size: usize) -> [u64; 32] {
+unsafe fn resolve(
+    context: *mut Context,
+    site: *const Site,
+    access: &Access,
+    data: *const u8,
+    mask: u32,
+    size: usize,
+) -> [u64; 32] {
     let mut found = [0u64; 32];
     // SAFETY: generated code has put addresses of this form into slot 0.
     let at = |i: usize, size: usize| unsafe { read(data.add(slot(0) + i * size), size) };
@@ -95,7 +102,8 @@ unsafe fn resolve(context: *mut Context, site: *const Site, access: &Access, dat
             }
             Form::Extended { lanes, signed, stride, scale } => {
                 let rows = 32 / lanes;
-                let low = (at(lane / lanes, 8) as u32).wrapping_add((stride.wrapping_mul((lane % lanes) as i32)) as u32);
+                let low =
+                    (at(lane / lanes, 8) as u32).wrapping_add((stride.wrapping_mul((lane % lanes) as i32)) as u32);
                 let wide = if signed { i64::from(low as i32) } else { i64::from(low) };
                 at(rows + lane / lanes, 8).wrapping_add_signed(wide.wrapping_mul(scale))
             }
@@ -253,7 +261,8 @@ pub(super) unsafe extern "C" fn atomic(context: *mut Context, site: *const Site,
 
 unsafe fn note_arrivals(context: *mut Context, data: *const u8, waits: bool, reduction: Reduction) {
     // SAFETY: generated code has put mask, ids, counts and predicates there.
-    let (mask, word) = unsafe { (mask_of(data), |i: usize, lane: usize| data.add(slot(i) + 4 * lane).cast::<u32>().read()) };
+    let (mask, word) =
+        unsafe { (mask_of(data), |i: usize, lane: usize| data.add(slot(i) + 4 * lane).cast::<u32>().read()) };
     let holds = if reduction == Reduction::None { 0 } else { word(2, 0) };
     let mut left = mask;
     while left != 0 {
@@ -406,7 +415,11 @@ unsafe extern "C" fn copy_async(context: *mut Context, site: *const Site, data: 
     let mask = unsafe { mask_of(data) };
     let describe = |address: &crate::ir::Address, size: usize| Access {
         space: address.space,
-        form: if matches!(address.space, Space::Shared | Space::Local | Space::Param) { Form::Narrow } else { Form::Wide },
+        form: if matches!(address.space, Space::Shared | Space::Local | Space::Param) {
+            Form::Narrow
+        } else {
+            Form::Wide
+        },
         offset: address.offset,
         ty: Type::B8,
         count: size,

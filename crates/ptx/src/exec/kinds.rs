@@ -8,7 +8,9 @@
 use super::bits::BitSet;
 use super::flow::{End, Flow};
 use super::operands;
-use crate::ir::{Binary, BarrierKind, Instruction, Kernel, Modifiers, Op, Operand, Reg, Space, Special, Ternary, Type, Width};
+use crate::ir::{
+    BarrierKind, Binary, Instruction, Kernel, Modifiers, Op, Operand, Reg, Space, Special, Ternary, Type, Width,
+};
 
 /// How the threads of a block fall into rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -153,7 +155,9 @@ impl Rules<'_> {
             (Kind::Uniform, Kind::Uniform) => Kind::Uniform,
             (Kind::Rows { stride, .. }, Kind::Uniform) => Kind::rows(stride),
             (Kind::Uniform, Kind::Rows { stride, .. }) => Kind::rows(stride.wrapping_mul(sign)),
-            (Kind::Rows { stride: a, .. }, Kind::Rows { stride: b, .. }) => Kind::rows(a.wrapping_add(b.wrapping_mul(sign))),
+            (Kind::Rows { stride: a, .. }, Kind::Rows { stride: b, .. }) => {
+                Kind::rows(a.wrapping_add(b.wrapping_mul(sign)))
+            }
             (k @ Kind::Extended { .. }, b) if b.is_flat() => k,
             (a, k @ Kind::Extended { .. }) if a.is_flat() && sign == 1 => k,
             _ => Kind::Varying,
@@ -235,10 +239,14 @@ impl Rules<'_> {
         let row_bits = self.class.lanes().trailing_zeros() as u64;
         match op {
             Op::Mov { a, .. } => self.operand(a),
-            Op::Binary { op: Binary::Add, ty, modifiers, a, b, .. } if integer_width(*ty).is_some() && plain(modifiers) => {
+            Op::Binary { op: Binary::Add, ty, modifiers, a, b, .. }
+                if integer_width(*ty).is_some() && plain(modifiers) =>
+            {
                 self.add(self.operand(a), self.operand(b), 1)
             }
-            Op::Binary { op: Binary::Sub, ty, modifiers, a, b, .. } if integer_width(*ty).is_some() && plain(modifiers) => {
+            Op::Binary { op: Binary::Sub, ty, modifiers, a, b, .. }
+                if integer_width(*ty).is_some() && plain(modifiers) =>
+            {
                 self.add(self.operand(a), self.operand(b), -1)
             }
             Op::Binary { op: Binary::Mul, ty, a, b, .. } if integer_width(*ty).is_some() => self.product(*ty, a, b),
@@ -250,7 +258,9 @@ impl Rules<'_> {
             },
             Op::Binary { op: Binary::Shr, ty: Type::B32 | Type::U32 | Type::S32, a, b, .. } => {
                 match (self.operand(a), immediate(b)) {
-                    (Kind::Rows { aligned: true, .. }, Some(k)) if (row_bits..32).contains(&k) => self.normal(Kind::rows(0)),
+                    (Kind::Rows { aligned: true, .. }, Some(k)) if (row_bits..32).contains(&k) => {
+                        self.normal(Kind::rows(0))
+                    }
                     _ => self.all_flat(op),
                 }
             }

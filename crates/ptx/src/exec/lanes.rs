@@ -6,9 +6,7 @@ use super::helpers;
 use super::kinds::{Kind, extended_immediate, immediate, integer_width};
 use super::operands;
 use super::site::{Detail, bytes, slot, width_of};
-use crate::ir::{
-    Binary, Op, Operand, Predicate, Reg, Space, Special, Ternary, Type, VoteMode, Width,
-};
+use crate::ir::{Binary, Op, Operand, Predicate, Reg, Space, Special, Ternary, Type, VoteMode, Width};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use std::mem::offset_of;
 
@@ -103,7 +101,9 @@ impl Emitter<'_, '_> {
             flat &= uniform || matches!(self.width(r), Width::B32 | Width::B64);
         });
         let mut inputs = true;
-        operands::sources(op, &mut |r| inputs &= uniform || matches!(self.width(r), Width::B32 | Width::B64) || self.kind(r) == Kind::Uniform);
+        operands::sources(op, &mut |r| {
+            inputs &= uniform || matches!(self.width(r), Width::B32 | Width::B64) || self.kind(r) == Kind::Uniform
+        });
         flat && inputs
     }
 
@@ -212,9 +212,9 @@ impl Emitter<'_, '_> {
                 }
                 (Width::Pred, false) => Val::Mask(self.take(types::I32, at)),
                 (_, true) => Val::Uniform(self.take(scalar_type(width), at)),
-                (_, false) => Val::Vectors(
-                    (0..vector_count(width)).map(|g| self.take(vector_type(width), at + 16 * g)).collect(),
-                ),
+                (_, false) => {
+                    Val::Vectors((0..vector_count(width)).map(|g| self.take(vector_type(width), at + 16 * g)).collect())
+                }
             };
             self.write(*r, value);
         }
@@ -263,16 +263,16 @@ impl Emitter<'_, '_> {
             Op::Binary { op: Binary::And | Binary::Shr, a: Operand::Reg(r), b: Operand::Imm(_), .. }
                 if matches!(self.kind(*r), Kind::Rows { aligned: true, .. })
         );
-        let narrows = matches!(op, Op::Cvt { a: Operand::Reg(r), .. } if matches!(self.kind(*r), Kind::Extended { .. }));
-        let vanishes = matches!(
-            op,
-            Op::Binary { op: Binary::Add | Binary::Sub, .. } | Op::Ternary { op: Ternary::Mad, .. }
-        ) && kind.is_flat()
-            && {
-                let mut curved = false;
-                operands::sources(op, &mut |r| curved |= !self.kind(r).is_flat());
-                curved
-            };
+        let narrows =
+            matches!(op, Op::Cvt { a: Operand::Reg(r), .. } if matches!(self.kind(*r), Kind::Extended { .. }));
+        let vanishes =
+            matches!(op, Op::Binary { op: Binary::Add | Binary::Sub, .. } | Op::Ternary { op: Ternary::Mad, .. })
+                && kind.is_flat()
+                && {
+                    let mut curved = false;
+                    operands::sources(op, &mut |r| curved |= !self.kind(r).is_flat());
+                    curved
+                };
         if !(linear || (shrinks && kind.is_flat()) || (narrows && kind.is_flat()) || vanishes) {
             return false;
         }
@@ -584,7 +584,10 @@ impl Emitter<'_, '_> {
                 let base = (0..self.rows() as i64).map(|r| self.iconst(types::I32, r * lanes)).collect();
                 return Val::Rows { base, stride: 1 };
             }
-            Special::LaneMaskEq | Special::LaneMaskLe | Special::LaneMaskLt | Special::LaneMaskGe
+            Special::LaneMaskEq
+            | Special::LaneMaskLe
+            | Special::LaneMaskLt
+            | Special::LaneMaskGe
             | Special::LaneMaskGt => {
                 let vectors = (0..8u32)
                     .map(|g| {

@@ -99,7 +99,8 @@ impl Emitter<'_, '_> {
             Space::Generic | Space::Global | Space::Const => {
                 let window = self.target.window;
                 for base in bases {
-                    let pointer = if address.offset == 0 { base } else { self.b.ins().iadd_imm_s(base, address.offset) };
+                    let pointer =
+                        if address.offset == 0 { base } else { self.b.ins().iadd_imm_s(base, address.offset) };
                     let origin = self.iconst(types::I64, window.base as i64);
                     let relative = self.b.ins().isub(pointer, origin);
                     let ok = self.in_range(relative, window.size.saturating_sub(span), align);
@@ -133,7 +134,8 @@ impl Emitter<'_, '_> {
                     let wide = self.b.ins().uextend(types::I64, base);
                     let offset = self.b.ins().iadd_imm_s(wide, address.offset);
                     let limit = self.iconst(types::I64, size - span as i64);
-                    let fits = if size < span as i64 { IntCC::UnsignedLessThan } else { IntCC::UnsignedLessThanOrEqual };
+                    let fits =
+                        if size < span as i64 { IntCC::UnsignedLessThan } else { IntCC::UnsignedLessThanOrEqual };
                     conditions.push(self.b.ins().icmp(fits, offset, limit));
                     pointers.push(self.b.ins().iadd(params, offset));
                 }
@@ -158,11 +160,7 @@ impl Emitter<'_, '_> {
                     let v = if wide { *v } else { self.b.ins().uextend(types::I64, *v) };
                     self.put(v, slot(0) + 8 * i);
                 }
-                if wide {
-                    Form::Rows { lanes, stride: *stride }
-                } else {
-                    Form::NarrowRows { lanes, stride: *stride }
-                }
+                if wide { Form::Rows { lanes, stride: *stride } } else { Form::NarrowRows { lanes, stride: *stride } }
             }
             Val::Extended { low, high, signed, stride, scale } => {
                 for (i, v) in low.iter().enumerate() {
@@ -319,9 +317,7 @@ impl Emitter<'_, '_> {
             let Some(d) = d else { continue };
             let value = match flat {
                 Some(1) => Val::Uniform(mine[0]),
-                Some(_) if *width == Width::B16 => {
-                    Val::Vectors(self.narrow_rows(mine))
-                }
+                Some(_) if *width == Width::B16 => Val::Vectors(self.narrow_rows(mine)),
                 Some(_) => Val::Rows { base: mine.to_vec(), stride: 0 },
                 None => Val::Vectors(mine.to_vec()),
             };
@@ -486,8 +482,7 @@ impl Emitter<'_, '_> {
                     for g in 0..row / 4 {
                         let at = r * row / 4 + g;
                         for (i, words) in [[0u8, 4, 1, 5], [2, 6, 3, 7]].into_iter().enumerate() {
-                            let v =
-                                self.shuffle(types::I32X4, elements[0][at], elements[1][at], words_order(words));
+                            let v = self.shuffle(types::I32X4, elements[0][at], elements[1][at], words_order(words));
                             self.b.ins().store(flags, v, *pointer, (32 * g + 16 * i) as i32);
                         }
                     }
@@ -505,8 +500,7 @@ impl Emitter<'_, '_> {
                     for g in 0..row / 2 {
                         let at = r * row / 2 + g;
                         for (i, words) in [[0u8, 1, 4, 5], [2, 3, 6, 7]].into_iter().enumerate() {
-                            let v =
-                                self.shuffle(types::I64X2, elements[0][at], elements[1][at], words_order(words));
+                            let v = self.shuffle(types::I64X2, elements[0][at], elements[1][at], words_order(words));
                             self.b.ins().store(flags, v, *pointer, (32 * g + 16 * i) as i32);
                         }
                     }
@@ -668,4 +662,3 @@ fn words_order(words: [u8; 4]) -> [u8; 16] {
     }
     order
 }
-

@@ -1,8 +1,8 @@
 //! Machine code in executable memory.
 
+use super::ExecError;
 use super::code::Compiled;
 use super::site::Site;
-use super::ExecError;
 use crate::Position;
 
 /// A compiled kernel.
@@ -25,7 +25,10 @@ unsafe impl Sync for Code {}
 
 impl std::fmt::Debug for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Code").field("length", &self.length).field("frame_bytes", &self.frame_bytes).finish_non_exhaustive()
+        f.debug_struct("Code")
+            .field("length", &self.length)
+            .field("frame_bytes", &self.frame_bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -169,7 +169,12 @@ impl Bound {
     }
 
     /// Runs a range of blocks.
-    pub(super) fn run(&self, blocks: Range<u64>, scratch: &mut Scratch, environment: &dyn Environment) -> Result<(), Trap> {
+    pub(super) fn run(
+        &self,
+        blocks: Range<u64>,
+        scratch: &mut Scratch,
+        environment: &dyn Environment,
+    ) -> Result<(), Trap> {
         let resident = if self.shape.cooperative { (blocks.end - blocks.start) as usize } else { 1 };
         if scratch.bytes < self.layout.total(resident) {
             return Err(Trap {
@@ -244,9 +249,8 @@ impl Bound {
             [context.lane_x, context.lane_y, context.lane_z] = **lanes;
         }
         context.local = context.local_arena + warp as u64 * 32 * self.local_stride;
-        let frames = memory
-            + self.layout.shared.next_multiple_of(128) as u64
-            + self.layout.local.next_multiple_of(128) as u64;
+        let frames =
+            memory + self.layout.shared.next_multiple_of(128) as u64 + self.layout.local.next_multiple_of(128) as u64;
         context.frame = frames + (warp * self.code.frame_bytes) as u64;
     }
 

@@ -2,9 +2,7 @@
 
 use super::float::{self, BRAIN, E4M3, E5M2, HALF};
 use super::site::{bytes, width_of};
-use crate::ir::{
-    Binary, Compare, FloatTest, Join, Modifiers, Op, PrmtMode, Rounding, Ternary, Type, Unary, Width,
-};
+use crate::ir::{Binary, Compare, FloatTest, Join, Modifiers, Op, PrmtMode, Rounding, Ternary, Type, Unary, Width};
 
 /// Results of one operation.
 pub(super) type Results = [u64; 8];
@@ -217,11 +215,8 @@ fn unary(op: Unary, ty: Type, m: &Modifiers, a: u64) -> u64 {
 /// Clamps to a type's range.
 fn clamp(ty: Type, v: i128) -> u64 {
     let width = bits(ty);
-    let (low, high) = if signed(ty) {
-        (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1)
-    } else {
-        (0, (1i128 << width) - 1)
-    };
+    let (low, high) =
+        if signed(ty) { (-(1i128 << (width - 1)), (1i128 << (width - 1)) - 1) } else { (0, (1i128 << width) - 1) };
     zext(ty, v.clamp(low, high) as u64)
 }
 
@@ -254,7 +249,13 @@ fn binary(op: Binary, ty: Type, m: &Modifiers, a: u64, b: u64) -> u64 {
             Binary::Div => v[0] / v[1],
             Binary::Min => extreme(false, m.nan, v[0], v[1]),
             Binary::Max => extreme(true, m.nan, v[0], v[1]),
-            _ => if xorsign { -v[0] } else { v[0] },
+            _ => {
+                if xorsign {
+                    -v[0]
+                } else {
+                    v[0]
+                }
+            }
         });
     }
     if ty == Type::F32 && !matches!(op, Binary::And | Binary::Or | Binary::Xor) {
@@ -568,7 +569,11 @@ fn convert(to: Type, from: Type, m: &Modifiers, a: u64) -> u64 {
                     Rounding::Rm if exact > v => nearest.next_down(),
                     Rounding::Rp if exact < v => nearest.next_up(),
                     Rounding::Rz if exact.abs() > v.abs() => {
-                        if v > 0 { nearest.next_down() } else { nearest.next_up() }
+                        if v > 0 {
+                            nearest.next_down()
+                        } else {
+                            nearest.next_up()
+                        }
                     }
                     _ => nearest,
                 };
@@ -624,9 +629,7 @@ fn convert_packed(to: Type, from: Type, m: &Modifiers, a: u64, b: u64) -> u64 {
             let one = |v: f64| u64::from(format.bits(m.rounding, relu(v), true));
             one(low) | one(high) << 8
         }
-        Type::F16x2 | Type::BF16x2 => {
-            narrow_out(to, m, low) & 0xffff | (narrow_out(to, m, high) & 0xffff) << 16
-        }
+        Type::F16x2 | Type::BF16x2 => narrow_out(to, m, low) & 0xffff | (narrow_out(to, m, high) & 0xffff) << 16,
         _ => low.to_bits(),
     }
 }
@@ -687,11 +690,8 @@ pub(super) fn evaluate(op: &Op, a: &[u64]) -> Results {
             let carry = if carry_in.is_some() { at(2) & 1 } else { 0 };
             let (x, y) = (u128::from(zext(*ty, at(0))), u128::from(zext(*ty, at(1))));
             let width = bits(*ty);
-            let r = if *subtract {
-                x.wrapping_sub(y).wrapping_sub(u128::from(carry))
-            } else {
-                x + y + u128::from(carry)
-            };
+            let r =
+                if *subtract { x.wrapping_sub(y).wrapping_sub(u128::from(carry)) } else { x + y + u128::from(carry) };
             out[0] = zext(*ty, r as u64);
             out[1] = (r >> width) as u64 & 1;
         }
@@ -716,8 +716,20 @@ pub(super) fn evaluate(op: &Op, a: &[u64]) -> Results {
             let one = |shift: u32| join(compare(*how, *ty, *ftz, at(0) >> shift, at(1) >> shift), j.map(|j| j.0), c);
             out[0] = match result {
                 Type::F32 => u64::from(if one(0) { 1f32.to_bits() } else { 0 }),
-                Type::F16 => if one(0) { 0x3c00 } else { 0 },
-                Type::BF16 => if one(0) { 0x3f80 } else { 0 },
+                Type::F16 => {
+                    if one(0) {
+                        0x3c00
+                    } else {
+                        0
+                    }
+                }
+                Type::BF16 => {
+                    if one(0) {
+                        0x3f80
+                    } else {
+                        0
+                    }
+                }
                 Type::F16x2 | Type::BF16x2 => {
                     let unit = if *result == Type::F16x2 { 0x3c00 } else { 0x3f80 };
                     (if one(0) { unit } else { 0 }) | (if one(16) { unit << 16 } else { 0 })

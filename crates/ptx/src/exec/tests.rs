@@ -3,7 +3,6 @@
 mod oracle;
 mod random;
 
-
 use super::*;
 use crate::ir::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,13 +88,8 @@ pub(super) fn launch(
     params: &[u8],
     surroundings: &Surroundings,
 ) -> Result<(), Trap> {
-    let module = Module {
-        version: (8, 5),
-        target: 80,
-        variables: vec![],
-        kernels: vec![kernel.clone()],
-        unsupported: vec![],
-    };
+    let module =
+        Module { version: (8, 5), target: 80, variables: vec![], kernels: vec![kernel.clone()], unsupported: vec![] };
     let program = Program::new(Arc::new(module), vec![], memory.window()).unwrap();
     let launch = program.prepare(0, shape, params, 1).unwrap();
     assert!(launch.scratch_bytes() <= SCRATCH, "{}", launch.scratch_bytes());
@@ -218,21 +212,11 @@ impl Writer {
     }
 
     pub(super) fn store(&mut self, space: Space, ty: Type, base: Operand, offset: i64, a: Operand) {
-        self.op(Op::Store {
-            ty,
-            address: Address { space, base, offset },
-            a: vec![a],
-            semantics: Semantics::Weak,
-        });
+        self.op(Op::Store { ty, address: Address { space, base, offset }, a: vec![a], semantics: Semantics::Weak });
     }
 
     pub(super) fn branch(&mut self, p: Reg, then: BlockId, otherwise: BlockId) {
-        self.end(Terminator::Branch {
-            p: Predicate { register: p, negated: false },
-            then,
-            otherwise,
-            uniform: false,
-        });
+        self.end(Terminator::Branch { p: Predicate { register: p, negated: false }, then, otherwise, uniform: false });
     }
 
     pub(super) fn barrier(&mut self) {

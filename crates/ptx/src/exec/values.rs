@@ -427,7 +427,12 @@ impl Emitter<'_, '_> {
         let offset = [offset_of!(Context, lane_x), offset_of!(Context, lane_y), offset_of!(Context, lane_z)][which];
         (0..8)
             .map(|g| {
-                self.b.ins().load(types::I32X4, MemFlagsData::new().with_notrap(), self.context, (offset + 16 * g) as i32)
+                self.b.ins().load(
+                    types::I32X4,
+                    MemFlagsData::new().with_notrap(),
+                    self.context,
+                    (offset + 16 * g) as i32,
+                )
             })
             .collect()
     }

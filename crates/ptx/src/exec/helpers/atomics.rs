@@ -32,7 +32,13 @@ fn combine(op: AtomicOp, ty: Type, old: u64, a: u64, b: u64) -> u64 {
             (_, Some(format)) => packed(format, &|x, y| x + y),
             _ => old.wrapping_add(a),
         },
-        AtomicOp::Inc => if old as u32 >= a as u32 { 0 } else { old + 1 },
+        AtomicOp::Inc => {
+            if old as u32 >= a as u32 {
+                0
+            } else {
+                old + 1
+            }
+        }
         AtomicOp::Dec => {
             let (old, a) = (old as u32, a as u32);
             u64::from(if old == 0 || old > a { a } else { old - 1 })
@@ -45,11 +51,29 @@ fn combine(op: AtomicOp, ty: Type, old: u64, a: u64, b: u64) -> u64 {
                     u64::from((if max { x.max(y) } else { x.min(y) }).to_bits())
                 }
                 (_, Some(format)) => packed(format, &|x, y| if max { x.max(y) } else { x.min(y) }),
-                (Type::S32 | Type::S64, _) => if (signed(a) > signed(old)) == max { a } else { old },
-                _ => if (a > old) == max { a } else { old },
+                (Type::S32 | Type::S64, _) => {
+                    if (signed(a) > signed(old)) == max {
+                        a
+                    } else {
+                        old
+                    }
+                }
+                _ => {
+                    if (a > old) == max {
+                        a
+                    } else {
+                        old
+                    }
+                }
             }
         }
-        AtomicOp::Cas => if old == a { b } else { old },
+        AtomicOp::Cas => {
+            if old == a {
+                b
+            } else {
+                old
+            }
+        }
     }
 }
 
@@ -114,9 +138,8 @@ pub(super) unsafe fn wide(op: AtomicOp, address: u64, a: *mut u8, b: *const u8) 
     let _touched = unsafe { memory.read_volatile() };
     let _guard = LOCK.lock();
     // SAFETY: as promised.
-    let (old, first, second) = unsafe {
-        (memory.read_volatile(), a.cast::<u128>().read_unaligned(), b.cast::<u128>().read_unaligned())
-    };
+    let (old, first, second) =
+        unsafe { (memory.read_volatile(), a.cast::<u128>().read_unaligned(), b.cast::<u128>().read_unaligned()) };
     let new = match op {
         AtomicOp::Exch => first,
         _ if old == first => second,

@@ -83,7 +83,11 @@ pub(super) fn run(kernel: &Kernel, specials: &HashMap<Special, u64>, params: &[u
         block = match &kernel.blocks[block].end {
             Terminator::Jump(t) => t.0 as usize,
             Terminator::Branch { p, then, otherwise, .. } => {
-                if (registers[p.register.0 as usize] != 0) != p.negated { then.0 as usize } else { otherwise.0 as usize }
+                if (registers[p.register.0 as usize] != 0) != p.negated {
+                    then.0 as usize
+                } else {
+                    otherwise.0 as usize
+                }
             }
             Terminator::Switch { index, targets } => {
                 let Operand::Reg(r) = index else { unreachable!() };

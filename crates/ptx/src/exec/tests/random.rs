@@ -42,17 +42,8 @@ fn key(width: Width) -> u8 {
     }
 }
 
-const INTEGERS: [Type; 9] = [
-    Type::S32,
-    Type::U32,
-    Type::B32,
-    Type::S64,
-    Type::U64,
-    Type::B64,
-    Type::S16,
-    Type::U16,
-    Type::B16,
-];
+const INTEGERS: [Type; 9] =
+    [Type::S32, Type::U32, Type::B32, Type::S64, Type::U64, Type::B64, Type::S16, Type::U16, Type::B16];
 
 impl Program {
     fn register(&mut self, width: Width) -> Reg {
@@ -112,11 +103,7 @@ impl Program {
                 let d = self.target(site::width_of(ty));
                 let a = self.operand(ty);
                 let b = if matches!(op, Binary::Shl | Binary::Shr) {
-                    if self.random.below(2) == 0 {
-                        imm(self.random.below(70) as u64)
-                    } else {
-                        self.operand(Type::U32)
-                    }
+                    if self.random.below(2) == 0 { imm(self.random.below(70) as u64) } else { self.operand(Type::U32) }
                 } else {
                     self.operand(ty)
                 };
@@ -141,7 +128,8 @@ impl Program {
             }
             6 => {
                 let ty = self.float();
-                let op = self.random.pick(&[Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max]);
+                let op =
+                    self.random.pick(&[Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max]);
                 let modifiers = Modifiers {
                     ftz: ty == Type::F32 && self.random.below(3) == 0,
                     sat: self.random.below(4) == 0 && !matches!(op, Binary::Min | Binary::Max | Binary::Div),
@@ -175,7 +163,16 @@ impl Program {
                 (Op::Unary { op, ty, modifiers: plain, d: d.0, a }, d)
             }
             9 | 10 => {
-                let ty = self.random.pick(&[Type::S32, Type::U32, Type::S64, Type::U64, Type::S16, Type::U16, Type::F32, Type::F64]);
+                let ty = self.random.pick(&[
+                    Type::S32,
+                    Type::U32,
+                    Type::S64,
+                    Type::U64,
+                    Type::S16,
+                    Type::U16,
+                    Type::F32,
+                    Type::F64,
+                ]);
                 let float = matches!(ty, Type::F32 | Type::F64);
                 let compare = if float {
                     self.random.pick(&[
@@ -384,7 +381,8 @@ fn program(seed: u64, block: [u32; 3]) -> Kernel {
     pools.insert(1, vec![half]);
     pools.insert(2, vec![tids[0], tids[1], lane, word, word2, same, rowwise, flat]);
     pools.insert(3, vec![loaded, uniform, at, linear]);
-    let mut made = Program { w, random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), pools, depth: 0, budget: 60 };
+    let mut made =
+        Program { w, random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1), pools, depth: 0, budget: 60 };
     made.statements(40);
     // Everything goes to memory.
     let Program { mut w, pools, .. } = made;
