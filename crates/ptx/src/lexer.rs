@@ -118,8 +118,12 @@ impl<'a> Lexer<'a> {
         self.text.get(from..to).unwrap_or("")
     }
 
-    /// Skips blanks and comments; false when a comment does not end.
-    fn skip_blanks(&mut self) -> bool {
+    fn here(&self) -> Position {
+        Position { line: self.line, column: (self.next - self.line_start + 1) as u32 }
+    }
+
+    /// Skips blanks and comments; gives the place of a comment that does not end.
+    fn skip_blanks(&mut self) -> Option<Position> {
         loop {
             self.skip_while(BLANK);
             match self.peek(0) {
@@ -130,10 +134,11 @@ impl<'a> Lexer<'a> {
                 }
                 b'/' if self.peek(1) == b'/' => self.skip_line(),
                 b'/' if self.peek(1) == b'*' => {
+                    let opened = self.here();
                     self.next += 2;
                     loop {
                         match self.peek(0) {
-                            0 if self.next >= self.text.len() => return false,
+                            0 if self.next >= self.text.len() => return Some(opened),
                             b'*' if self.peek(1) == b'/' => break,
                             b'\n' => {
                                 self.line += 1;
@@ -148,7 +153,7 @@ impl<'a> Lexer<'a> {
                 // The preprocessor's line markers and the old `@@DWARF` lines carry nothing that runs.
                 b'#' if self.next == self.line_start => self.skip_line(),
                 b'@' if self.peek(1) == b'@' => self.skip_line(),
-                _ => return true,
+                _ => return None,
             }
         }
     }
@@ -160,10 +165,10 @@ impl<'a> Lexer<'a> {
 
     /// The next token.
     pub(crate) fn token(&mut self) -> Token<'a> {
-        let closed = self.skip_blanks();
+        let unclosed = self.skip_blanks();
         self.start = self.next;
-        self.at = Position { line: self.line, column: (self.next - self.line_start + 1) as u32 };
-        if !closed {
+        self.at = unclosed.unwrap_or_else(|| self.here());
+        if unclosed.is_some() {
             return Token::Bad("a comment without its end: expected `*/`");
         }
         let byte = self.peek(0);

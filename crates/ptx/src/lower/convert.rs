@@ -31,7 +31,17 @@ impl<'m, 'a> Body<'m, 'a> {
             }
             _ => {
                 let d = self.destination(d, ty, Fit::Exact)?;
+                let mark = self.writer.mark();
                 let a = self.source(a, ty)?;
+                // A special register was read into a register of its own: it can go where it belongs at once.
+                if let Some([_, ..]) = self.writer.since(mark).and_then(|all| all.get(mark.1..))
+                    && let Some([.., last]) = self.writer.since(mark).map(Vec::as_mut_slice)
+                    && let Op::Special { d: own, .. } = &mut last.op
+                    && a == Operand::Reg(*own)
+                {
+                    *own = d;
+                    return Ok(());
+                }
                 self.writer.mov(ty, d, a);
             }
         }
@@ -40,7 +50,8 @@ impl<'m, 'a> Body<'m, 'a> {
 
     /// The width of each of several equal parts of a type.
     fn part(&self, operand: &AstOperand<'a>, ty: Type, count: usize) -> Lowered<Width> {
-        match types::size(ty) as usize / count.max(1) {
+        let size = types::size(ty) as usize;
+        match if size.is_multiple_of(count.max(1)) { size / count.max(1) } else { 0 } {
             2 if count > 1 => Ok(Width::B16),
             4 if count > 1 => Ok(Width::B32),
             8 if count > 1 => Ok(Width::B64),
