@@ -3,12 +3,13 @@
 //! - `ffi`: every exported symbol, made from the table in `cuda::api`; no panic and no null gets past it
 //! - `front`: what the calls mean
 //! - `state`: the process-wide driver and how it is opened
-//! - `init`, `getproc`: what programs ask before they do anything
+//! - `init`, `getproc`, `export_tables`: what programs ask before they do anything
 //! - `nvml`: the management library over the same driver
 //!
 //! We are a guest in somebody else's process: no async runtime, no signal handlers, no output unless
 //! `TENSOR_FUSION_LOG` asks for it.
 
+mod export_tables;
 mod ffi;
 pub mod front;
 mod getproc;

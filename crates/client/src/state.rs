@@ -73,8 +73,39 @@ pub(crate) fn open() -> CuResult<&'static State> {
 }
 
 /// Opens what the environment names.
-fn connect(_sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
-    Err(CuError::NO_DEVICE)
+fn connect(sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
+    match std::env::var("TENSOR_FUSION_CONNECT") {
+        Ok(endpoint) => remote(&endpoint, sink),
+        Err(_) => Err(CuError::NO_DEVICE),
+    }
+}
+
+/// A worker's vGPU.
+fn remote(endpoint: &str, sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
+    let endpoint: wire::Endpoint = endpoint.parse().map_err(|error| {
+        tracing::error!(%error, "TENSOR_FUSION_CONNECT");
+        CuError::NO_DEVICE
+    })?;
+    let mut options = wire::ConnectOptions::new().map_err(|error| {
+        tracing::error!(%error, "no random numbers for a session key");
+        CuError::OPERATING_SYSTEM
+    })?;
+    options.hello.token = std::env::var("TENSOR_FUSION_TOKEN").ok();
+    options.hello.compute_capability = capability();
+    match wire::Remote::connect(&endpoint, &options, sink) {
+        Ok(remote) => Ok(Arc::new(remote)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "no connection to a vGPU");
+            Err(CuError::DEVICE_UNAVAILABLE)
+        }
+    }
+}
+
+/// The compute capability that this program wants a software GPU to have, times ten; the variable is `gpu::soft`'s.
+fn capability() -> Option<u32> {
+    let text = std::env::var("TENSOR_FUSION_SOFT_CC").ok()?;
+    let (major, minor) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    Some(major.parse::<u32>().ok()? * 10 + minor.parse::<u32>().ok().filter(|minor| *minor < 10)?)
 }
 
 /// Hands the driver's reports to the front end's sink, which is made after the driver.

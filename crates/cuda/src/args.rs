@@ -40,6 +40,11 @@ impl<'a, T> Out<'a, T> {
         Self(slot, PhantomData)
     }
 
+    /// Where a Rust caller wants several answers.
+    pub fn first(slots: &'a mut [T]) -> Self {
+        Self(slots.as_mut_ptr(), PhantomData)
+    }
+
     /// A null pointer.
     #[must_use]
     pub fn null() -> Self {
