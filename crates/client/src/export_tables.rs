@@ -1,4 +1,3 @@
-#![expect(unsafe_code, reason = "hands tables of C functions to NVIDIA's libraries")]
 //! `cuGetExportTable`: tables of private functions that NVIDIA's own libraries ask for.
 //!
 //! The CUDA runtime does not start without some of them. What is here was learned from what the runtimes 12.9 and 13.5,
@@ -180,7 +179,7 @@ type FunctionSink = extern "C" fn(Host, CUfunction);
 
 /// Tells a library every function of a module; the caller takes 1 for success.
 extern "C" fn enumerate_functions(_context: CUcontext, module: CUmodule, sink: Option<FunctionSink>, user: Host) -> u32 {
-    let code = ffi::guard("functions of a module", || {
+    let code = ffi::guard("functions of a module", || -> CuResult {
         let sink = sink.ok_or(CuError::INVALID_VALUE)?;
         for function in functions_of(module)? {
             sink(user, function);
@@ -207,7 +206,7 @@ fn context_or_current(context: CUcontext) -> CuResult<CUcontext> {
 }
 
 extern "C" fn storage_put(context: CUcontext, key: Host, value: Host, destroy: cuda::types::StorageDestructor) -> u32 {
-    ffi::guard("context storage: put", || {
+    ffi::guard("context storage: put", || -> CuResult {
         storage::put(context_or_current(context)?, key, value, destroy);
         Ok(())
     })

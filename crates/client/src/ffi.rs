@@ -16,7 +16,7 @@ use cuda::{CuError, CuResult, code_of};
 use crate::nvml::{NvmlError, NvmlResult};
 
 /// What front functions return: a number for C.
-trait Answer {
+pub(crate) trait Answer {
     /// The number for a call that panicked.
     const PANICKED: u32;
 
@@ -40,7 +40,7 @@ impl Answer for NvmlResult {
     }
 }
 
-fn guard<A: Answer>(symbol: &'static str, call: impl FnOnce() -> A) -> u32 {
+pub(crate) fn guard<A: Answer>(symbol: &'static str, call: impl FnOnce() -> A) -> u32 {
     crate::log::start();
     let code = catch_unwind(AssertUnwindSafe(call)).map_or_else(
         |_| {

@@ -40,7 +40,7 @@ pub(crate) fn get_with_status(name: Name, function: Out<Host>, version: i32, fla
             Ok(())
         }
         Err(missing) => {
-            tracing::debug!(name, version, flags, ?missing, "cuGetProcAddress: not found");
+            tracing::trace!(name, version, flags, ?missing, "cuGetProcAddress: not found");
             function.set(Host::NULL)?;
             status.set_if(match missing {
                 Missing::Name => status::SYMBOL_NOT_FOUND,

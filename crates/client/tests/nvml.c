@@ -21,7 +21,8 @@ int main(void) {
     unsigned count = 0;
     printf("count before init: %d\n", f("nvmlDeviceGetCount_v2")(&count));
     printf("init: %d\n", f("nvmlInit_v2")());
-    printf("count: %d, %u\n", f("nvmlDeviceGetCount_v2")(&count), count);
+    printf("count: %d", f("nvmlDeviceGetCount_v2")(&count));
+    printf(", %u\n", count);
 
     void *device = NULL, *same = NULL;
     char uuid[96], name[96], text[96];
@@ -48,9 +49,11 @@ int main(void) {
     printf("memory v2 of another version: %d\n", f("nvmlDeviceGetMemoryInfo_v2")(device, &second));
 
     int version = 0;
-    printf("cuda version: %d, %d\n", f("nvmlSystemGetCudaDriverVersion_v2")(&version), version);
+    printf("cuda version: %d", f("nvmlSystemGetCudaDriverVersion_v2")(&version));
+    printf(", %d\n", version);
     unsigned processes = 0;
-    printf("processes: %d, %u\n", f("nvmlDeviceGetComputeRunningProcesses_v3")(device, &processes, NULL), processes);
+    printf("processes: %d", f("nvmlDeviceGetComputeRunningProcesses_v3")(device, &processes, NULL));
+    printf(", %u\n", processes);
     printf("temperature: %d\n", f("nvmlDeviceGetTemperature")(device, 0u, &count));
     printf("a device that is not there: %d\n", f("nvmlDeviceGetHandleByIndex_v2")(2u, &device));
     printf("text: %s\n", ((const char *(*)(int))dlsym(library, "nvmlErrorString"))(3));

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use cuda::types::CUcontext;
 use cuda::{ContextId, CuError, CuResult, Ordinal, StreamId, StreamKind};
 use parking_lot::{Mutex, RwLock};
 
@@ -136,6 +137,10 @@ impl Engine {
     }
 
     fn end_life(&self, context: &Context) -> CuResult {
+        if let Ok(life) = context.life() {
+            // Libraries destroy what they keep with the context while it still works.
+            crate::export_tables::forget_context(CUcontext(usize::try_from(life.context).unwrap_or(0)));
+        }
         let Some(life) = context.life.write().take() else { return Ok(()) };
         context.peers.lock().clear();
         // Work of the context is done before its memory goes away; a sticky error is no reason to keep anything.
