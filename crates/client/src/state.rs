@@ -76,8 +76,17 @@ pub(crate) fn open() -> CuResult<&'static State> {
 fn connect(sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
     match std::env::var("TENSOR_FUSION_CONNECT") {
         Ok(endpoint) => remote(&endpoint, sink),
-        Err(_) => Err(CuError::NO_DEVICE),
+        Err(_) => soft(sink),
     }
+}
+
+/// The software GPU in this process.
+fn soft(sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
+    let config = gpu::SoftConfig::from_env().map_err(|error| {
+        tracing::error!(%error, "the software GPU's configuration");
+        CuError::NO_DEVICE
+    })?;
+    Ok(gpu::Soft::open(config, std::process::id(), sink)?)
 }
 
 /// A worker's vGPU.

@@ -69,3 +69,31 @@ fn both_names_open_one_library() {
     let printed = run_c("two-names", include_str!("two_names.c"), &[]);
     assert_eq!(printed, "same instance\nfound cuInit\nnot found cuNoSuchThing\nabsent says 801\nnvml absent says 3\n");
 }
+
+#[test]
+fn monitoring_tools_see_the_devices() {
+    let devices = [("TENSOR_FUSION_SOFT_DEVICES", "2"), ("TENSOR_FUSION_SOFT_VRAM", "3GiB"), ("CUDA_VISIBLE_DEVICES", "0")];
+    let printed = run_c("nvml", include_str!("nvml.c"), &devices);
+    let expected = "\
+count before init: 1
+init: 0
+count: 0, 2
+uuid: 0
+found by uuid
+pci: 0
+found by bus id
+name: 0, Tensor Fusion Software GPU
+name in too little room: 7
+memory: 0, 3072 MiB, adds up: 1
+memory v2: 0, the same: 1
+memory v2 of another version: 25
+cuda version: 0, 13050
+processes: 0, 0
+temperature: 3
+a device that is not there: 2
+text: Not Supported
+shutdown: 0
+shutdown again: 1
+";
+    assert_eq!(printed, expected);
+}

@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn values_live_as_long_as_their_context() {
         static DESTROYED: AtomicUsize = AtomicUsize::new(0);
-        unsafe extern "C" fn destroy(_: CUcontext, _: Host, value: Host) {
+        extern "C" fn destroy(_: CUcontext, _: Host, value: Host) {
             DESTROYED.fetch_add(value.0, Ordering::Relaxed);
         }
         let (one, two) = (CUcontext(0x1001), CUcontext(0x1002));
