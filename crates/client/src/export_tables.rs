@@ -178,7 +178,12 @@ extern "C" fn check_integrity(version: u32, seconds: u64, answer: Out<u64>) -> u
 type FunctionSink = extern "C" fn(Host, CUfunction);
 
 /// Tells a library every function of a module; the caller takes 1 for success.
-extern "C" fn enumerate_functions(_context: CUcontext, module: CUmodule, sink: Option<FunctionSink>, user: Host) -> u32 {
+extern "C" fn enumerate_functions(
+    _context: CUcontext,
+    module: CUmodule,
+    sink: Option<FunctionSink>,
+    user: Host,
+) -> u32 {
     let code = ffi::guard("functions of a module", || -> CuResult {
         let sink = sink.ok_or(CuError::INVALID_VALUE)?;
         for function in functions_of(module)? {

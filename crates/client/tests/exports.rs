@@ -72,7 +72,8 @@ fn both_names_open_one_library() {
 
 #[test]
 fn monitoring_tools_see_the_devices() {
-    let devices = [("TENSOR_FUSION_SOFT_DEVICES", "2"), ("TENSOR_FUSION_SOFT_VRAM", "3GiB"), ("CUDA_VISIBLE_DEVICES", "0")];
+    let devices =
+        [("TENSOR_FUSION_SOFT_DEVICES", "2"), ("TENSOR_FUSION_SOFT_VRAM", "3GiB"), ("CUDA_VISIBLE_DEVICES", "0")];
     let printed = run_c("nvml", include_str!("nvml.c"), &devices);
     let expected = "\
 count before init: 1

@@ -31,9 +31,10 @@ pub(super) fn get(context: CUcontext, key: Host) -> CuResult<Host> {
 
 /// Destroys the values of a context that is about to be destroyed or reset.
 pub(crate) fn forget_context(context: CUcontext) {
-    let gone: Vec<_> = VALUES.write().as_mut().map_or_else(Vec::new, |values| {
-        values.extract_if(|(owner, _), _| *owner == context).collect()
-    });
+    let gone: Vec<_> = VALUES
+        .write()
+        .as_mut()
+        .map_or_else(Vec::new, |values| values.extract_if(|(owner, _), _| *owner == context).collect());
     for ((context, key), (value, destroy)) in gone {
         if !destroy.is_null() && destroy.call(context, key, value).is_err() {
             tracing::error!("a value of context storage lost its destructor");
