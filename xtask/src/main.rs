@@ -1,19 +1,60 @@
-//! Project automation.
+//! Project automation: everything that building, proving and packing Tensor Fusion takes beyond `cargo build`.
+//!
+//! `cargo xtask` prints the list. Nothing need be installed beforehand but Rust, gcc and Python; `setup` fetches the rest.
 
+use std::process::ExitCode;
+
+mod check;
 mod docs;
+mod programs;
+mod setup;
+mod sizes;
 mod table;
+mod test;
+mod walls;
+mod workspace;
 
-use std::path::{Path, PathBuf};
+/// One subcommand: its name, what it does, and how.
+type Task = (&'static str, &'static str, fn(&[String]) -> anyhow::Result<()>);
 
-use anyhow::{Result, bail};
+const TASKS: &[Task] = &[
+    ("setup", "install NVIDIA's compiler and the Python clients, compile the test programs", setup::run),
+    ("check", "format, lints, walls, sizes: what CI asks of every change", check::run),
+    ("walls", "which crate may use which", walls::run),
+    ("sizes", "no file that nobody can read in one sitting", sizes::run),
+    ("docs", "write the pages that are made from code; with --check, say whether they are up to date", make_docs),
+    ("table", "make the tables of CUDA and NVML from a folder of NVIDIA's headers", make_table),
+    ("test", "all tests, ending with `N passed, N failed, N skipped`", test::run),
+];
 
-fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+fn make_docs(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments {
+        [] => docs::write(&workspace::root()),
+        [check] if check == "--check" => docs::check(&workspace::root()),
+        _ => anyhow::bail!("usage: cargo xtask docs [--check]"),
+    }
+}
+
+fn make_table(arguments: &[String]) -> anyhow::Result<()> {
+    let [include] = arguments else { anyhow::bail!("usage: cargo xtask table INCLUDE_DIRECTORY") };
+    table::run(include.as_ref(), &workspace::path("crates/cuda/table"))
+}
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["table", include] => table::run(&PathBuf::from(include), &root.join("crates/cuda/table")),
-        ["docs"] => docs::write(&root),
-        ["docs", "--check"] => docs::check(&root),
-        _ => bail!("usage: cargo xtask table INCLUDE_DIRECTORY | docs [--check]"),
+    let name = arguments.first().map_or("", String::as_str);
+    let Some((_, _, task)) = TASKS.iter().find(|task| task.0 == name) else {
+        eprintln!("usage: cargo xtask TASK\n");
+        for (name, what, _) in TASKS {
+            eprintln!("  {name:<8} {what}");
+        }
+        return ExitCode::from(2);
+    };
+    match task(arguments.get(1..).unwrap_or_default()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {name}: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

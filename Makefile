@@ -1,0 +1,28 @@
+# The commands that people type. Each is one line of `cargo xtask`, which says more when asked.
+
+.PHONY: build test check demo bench bundle setup
+
+build:
+	cargo build --workspace --release
+
+# Everything a newcomer watches: build, node, CUDA C++ and Numba on a remote vGPU, the limit.
+demo:
+	cargo xtask demo
+
+# Ends with one line: N passed, N failed, N skipped.
+test:
+	cargo xtask test
+
+check:
+	cargo xtask check
+
+# Prints the table and writes target/bench.json.
+bench:
+	cargo xtask bench
+
+# One archive for a machine with a GPU: target/tensor-fusion-bundle.tar.gz
+bundle:
+	cargo xtask bundle
+
+setup:
+	cargo xtask setup
