@@ -17,10 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("worker", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("hypervisor", &["cuda", "gpu", "limiter", "types"]),
-    (
-        "tensor-fusion",
-        &["client", "cuda", "gpu", "hypervisor", "limiter", "pool", "ptx", "types", "wire", "worker"],
-    ),
+    ("tensor-fusion", &["client", "cuda", "gpu", "hypervisor", "limiter", "pool", "ptx", "types", "wire", "worker"]),
     ("xtask", &["cuda"]),
 ];
 

@@ -62,7 +62,8 @@ pub(crate) fn files(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> anyhow:
     let mut found = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(directory) = open.pop() {
-        let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot list `{}`", directory.display()))?;
+        let entries =
+            std::fs::read_dir(&directory).with_context(|| format!("cannot list `{}`", directory.display()))?;
         for entry in entries {
             let path = entry?.path();
             if path.is_dir() && !path.is_symlink() {

@@ -79,8 +79,8 @@ fn shows_what_runs() -> Result<(), Failed> {
     requires(gpus.as_array().is_some_and(|gpus| gpus.len() == 1), || format!("expected one GPU: {gpus}"))?;
     requires(node.json(&["ps"])? == Value::Array(Vec::new()), || "expected no vGPU at first".to_owned())?;
 
-    let mut command = find("endless", "static-ptx")?
-        .append_to(|program| node.run(&["--vram", "2GiB", "--tflops", "5"], program));
+    let mut command =
+        find("endless", "static-ptx")?.append_to(|program| node.run(&["--vram", "2GiB", "--tflops", "5"], program));
     command.arg("300");
     let mut running = Running::start(command)?;
     running.line(|line| line == "ready")?;

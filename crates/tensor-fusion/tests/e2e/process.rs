@@ -21,7 +21,11 @@ pub(crate) struct Finished {
 impl Finished {
     /// An error that shows everything, unless the exit code is this one.
     pub(crate) fn expect_code(self, code: i32) -> Result<Self, String> {
-        if self.status.code() == Some(code) { Ok(self) } else { Err(self.describe(&format!("expected exit code {code}"))) }
+        if self.status.code() == Some(code) {
+            Ok(self)
+        } else {
+            Err(self.describe(&format!("expected exit code {code}")))
+        }
     }
 
     /// An error that shows everything, unless the process ended with exit code 0.
@@ -97,11 +101,21 @@ impl Running {
                 Err(RecvTimeoutError::Disconnected) => {
                     self.kill_group("KILL");
                     self.child.wait().ok();
-                    return Err(format!("{} ended early\n--- stdout\n{}\n--- stderr\n{}", self.name, tail(&self.seen), self.stderr()));
+                    return Err(format!(
+                        "{} ended early\n--- stdout\n{}\n--- stderr\n{}",
+                        self.name,
+                        tail(&self.seen),
+                        self.stderr()
+                    ));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill_group("KILL");
-                    return Err(format!("{} did not say it\n--- stdout\n{}\n--- stderr\n{}", self.name, tail(&self.seen), self.stderr()));
+                    return Err(format!(
+                        "{} did not say it\n--- stdout\n{}\n--- stderr\n{}",
+                        self.name,
+                        tail(&self.seen),
+                        self.stderr()
+                    ));
                 }
             }
         }
