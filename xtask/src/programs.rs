@@ -20,6 +20,8 @@ use crate::workspace::{describe, files, path, say};
 const COMMON: &[&str] = &["-O2", "-std=c++17", "-Wno-deprecated-gpu-targets"];
 /// PTX alone, as a program ships that is to run on any GPU.
 const PTX: &[&str] = &["-arch=compute_75", "-code=compute_75"];
+/// PTX that may use what GPUs have since Ampere.
+const PTX80: &[&str] = &["-arch=compute_80", "-code=compute_80"];
 /// Machine code for one GPU and PTX, `nvcc`'s usual output.
 const SASS_AND_PTX: &[&str] = &["-arch=sm_80"];
 /// Machine code alone.
@@ -50,13 +52,30 @@ struct Source {
     paths: Vec<String>,
 }
 
-/// Compiles what has changed and writes the list.
+/// Compiles what has changed of the tests, the benchmarks and the examples, and writes the list of the tests' programs.
 pub(crate) fn build_all(toolkits: &Toolkits) -> anyhow::Result<()> {
     let output = path("target/programs");
     fs::create_dir_all(&output)?;
     let mut jobs = Vec::new();
+    for directory in ["benches", "examples"] {
+        plan(toolkits, &path(directory), &output, &mut jobs)?;
+    }
+    let list = plan(toolkits, &path("tests/programs"), &output, &mut jobs)?;
+    compile(&jobs)?;
+    fs::write(output.join("programs.json"), serde_json::to_string_pretty(&list)?)?;
+    say(&format!("{} test programs are ready in target/programs", list.len()));
+    Ok(())
+}
+
+/// Lists the programs of a directory, and the commands that compile them.
+fn plan(
+    toolkits: &Toolkits,
+    directory: &Path,
+    output: &Path,
+    jobs: &mut Vec<(Command, PathBuf)>,
+) -> anyhow::Result<Vec<Built>> {
     let mut list = Vec::new();
-    for source in sources()? {
+    for source in sources(directory)? {
         for build in &source.builds {
             let mut libraries = Vec::new();
             let file = match build.as_str() {
@@ -72,7 +91,7 @@ pub(crate) fn build_all(toolkits: &Toolkits) -> anyhow::Result<()> {
                 Some("cuda12") => libraries.push(toolkits.cuda12.join("lib")),
                 _ => {}
             }
-            let expected = Some(path(&format!("tests/programs/{}.expected", source.name))).filter(|file| file.exists());
+            let expected = Some(directory.join(format!("{}.expected", source.name))).filter(|file| file.exists());
             list.push(Built {
                 name: source.name.clone(),
                 build: build.clone(),
@@ -83,20 +102,16 @@ pub(crate) fn build_all(toolkits: &Toolkits) -> anyhow::Result<()> {
             });
         }
     }
-    compile(&jobs)?;
-    fs::write(output.join("programs.json"), serde_json::to_string_pretty(&list)?)?;
-    say(&format!("{} test programs are ready in target/programs", list.len()));
-    Ok(())
+    Ok(list)
 }
 
-fn sources() -> anyhow::Result<Vec<Source>> {
+fn sources(directory: &Path) -> anyhow::Result<Vec<Source>> {
     let is_program = |file: &Path| {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         name.matches('.').count() == 1 && [".cu", ".c", ".cpp", ".py"].iter().any(|ending| name.ends_with(ending))
     };
-    let directory = path("tests/programs");
     let mut sources = Vec::new();
-    for file in files(&directory, &is_program)? {
+    for file in files(directory, &is_program)? {
         let text = fs::read_to_string(&file)?;
         let words = |key: &str| -> Vec<String> {
             let line = text.lines().take(40).find_map(|line| {
@@ -105,7 +120,7 @@ fn sources() -> anyhow::Result<Vec<Source>> {
             line.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
         };
         let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let more = files(&directory, &|other| {
+        let more = files(directory, &|other| {
             let other = other.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             other.starts_with(&format!("{name}.")) && other.ends_with(".cu") && other.matches('.').count() == 2
         })?;
@@ -134,9 +149,10 @@ fn compiler(toolkits: &Toolkits, source: &Source, build: &str, file: &Path) -> a
     command.args(COMMON);
     command.args(match code {
         "ptx" => PTX,
+        "ptx80" => PTX80,
         "sass" => SASS_AND_PTX,
         "sassonly" => SASS,
-        _ => bail!("`{build}` names no code: expected -ptx, -sass or -sassonly"),
+        _ => bail!("`{build}` names no code: expected -ptx, -ptx80, -sass or -sassonly"),
     });
     command.args(["-cudart", if runtime == "static" { "static" } else { "shared" }]);
     if source.name.ends_with("_ptds") {
@@ -201,7 +217,7 @@ fn fingerprint(command: &Command) -> anyhow::Result<String> {
         }
     }
     for header in ["check.h", "driver.h"] {
-        if state.contains(&format!("\"{header}\"")) {
+        if state.contains(&format!("{header}\"")) {
             state.push_str(&fs::read_to_string(path("tests/programs").join(header)).unwrap_or_default());
         }
     }
