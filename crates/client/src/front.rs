@@ -81,3 +81,6 @@ pub(crate) mod for_tests {
         engine
     }
 }
+
+#[cfg(test)]
+mod tests;

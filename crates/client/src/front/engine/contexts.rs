@@ -12,6 +12,7 @@ use cuda::types::CUcontext;
 use cuda::{ContextId, CuError, CuResult, Ordinal, StreamId, StreamKind};
 use parking_lot::{Mutex, RwLock};
 
+use super::pools::Done;
 use super::{Engine, Stream, handle_of};
 
 /// `CU_CTX_SCHED_*`, map host, LMEM resize, coredump, user coredump, sync memops.
@@ -377,7 +378,7 @@ impl Engine {
     pub fn context_synchronize(&self, life: &Life) -> CuResult {
         self.streams_idle(life.id);
         self.driver.context_synchronize(life.id)?;
-        self.release_pools(life.device, None)
+        self.release_pools(life.device, Done::Context(life.id))
     }
 
     /// Lets the current context reach the memory of `peer`.

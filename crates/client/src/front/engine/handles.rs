@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
 const SHARDS: usize = 8;
-/// How many removed objects keep their address reserved, so that a handle used just after its end is not mistaken for
-/// a younger object.
+/// How many removed objects keep their address (but nothing that they own), so that a handle used just after its end is
+/// not mistaken for a younger object.
 const RETIRED: usize = 64;
 
 /// Spreads addresses: they are aligned, so their low bits say nothing.
@@ -39,7 +39,7 @@ type Shard<T> = RwLock<HashMap<u64, Arc<T>, BuildHasherDefault<AddressHasher>>>;
 /// All live objects of one kind.
 pub struct Handles<T> {
     shards: [Shard<T>; SHARDS],
-    retired: Mutex<VecDeque<Arc<T>>>,
+    retired: Mutex<VecDeque<Weak<T>>>,
 }
 
 impl<T> std::fmt::Debug for Handles<T> {
@@ -80,7 +80,7 @@ impl<T> Handles<T> {
     /// Takes an object out.
     pub fn remove(&self, handle: u64) -> Option<Arc<T>> {
         let object = self.shard(handle).write().remove(&handle)?;
-        self.retire(Arc::clone(&object));
+        self.retire(&object);
         Some(object)
     }
 
@@ -97,7 +97,7 @@ impl<T> Handles<T> {
             });
         }
         for object in &removed {
-            self.retire(Arc::clone(object));
+            self.retire(object);
         }
         removed
     }
@@ -107,11 +107,11 @@ impl<T> Handles<T> {
         self.shards.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>()).collect()
     }
 
-    fn retire(&self, object: Arc<T>) {
+    fn retire(&self, object: &Arc<T>) {
         let mut retired = self.retired.lock();
-        retired.push_back(object);
-        let dropped = (retired.len() > RETIRED).then(|| retired.pop_front());
-        drop(retired);
-        drop(dropped);
+        retired.push_back(Arc::downgrade(object));
+        if retired.len() > RETIRED {
+            retired.pop_front();
+        }
     }
 }

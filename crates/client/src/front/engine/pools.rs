@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cuda::{CuError, CuResult, StreamId};
+use cuda::{ContextId, CuError, CuResult, StreamId};
 use parking_lot::Mutex;
 
 use super::{Engine, Life, Owner, Stream, handle_of};
@@ -30,10 +30,32 @@ struct State {
     threshold: u64,
     reuse: [bool; 3],
     /// Freed blocks by size and address, with the stream they were freed on until that has been waited for.
-    cached: BTreeMap<(u64, u64), Option<StreamId>>,
-    cached_bytes: u64,
+    cached: BTreeMap<(u64, u64), Option<Pending>>,
     used: Gauge,
     reserved: Gauge,
+}
+
+/// The work that a freed block may still be used by.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    stream: StreamId,
+    context: ContextId,
+}
+
+/// What has been waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Done {
+    Stream(StreamId),
+    Context(ContextId),
+}
+
+impl Pending {
+    fn is_over(self, done: Done) -> bool {
+        match done {
+            Done::Stream(stream) => stream == self.stream,
+            Done::Context(context) => context == self.context,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,10 +103,9 @@ impl Pool {
     fn reuse(&self, size: u64, stream: StreamId) -> Option<(u64, u64)> {
         let mut state = self.state.lock();
         let most = size.saturating_add(size / 8);
-        let fits = |(_, freed): &(&(u64, u64), &Option<StreamId>)| freed.is_none_or(|freed| freed == stream);
+        let fits = |(_, freed): &(&(u64, u64), &Option<Pending>)| freed.is_none_or(|freed| freed.stream == stream);
         let (&(length, base), _) = state.cached.range((size, 0)..=(most, u64::MAX)).find(fits)?;
         state.cached.remove(&(length, base));
-        state.cached_bytes -= length;
         state.used.add(length);
         Some((base, length))
     }
@@ -94,10 +115,9 @@ impl Pool {
         let mut state = self.state.lock();
         let mut taken = Vec::new();
         while state.reserved.now > keep {
-            let next = state.cached.iter().rev().find(|(_, stream)| even_pending || stream.is_none());
+            let next = state.cached.iter().rev().find(|(_, pending)| even_pending || pending.is_none());
             let Some((&(size, base), _)) = next else { break };
             state.cached.remove(&(size, base));
-            state.cached_bytes -= size;
             state.reserved.subtract(size);
             taken.push((base, size));
         }
@@ -294,8 +314,8 @@ impl Engine {
             drop(state);
             return self.unmap_memory(pool.device, range.base, range.size);
         }
-        state.cached.insert((range.size, range.base), Some(stream.id));
-        state.cached_bytes += range.size;
+        let pending = Pending { stream: stream.id, context: stream.context };
+        state.cached.insert((range.size, range.base), Some(pending));
         drop(state);
         self.mark_busy(stream);
         Ok(())
@@ -310,9 +330,9 @@ impl Engine {
         self.unmap_memory(pool.device, base, size)
     }
 
-    /// After a synchronization: blocks freed on that stream (`None`: on any of the device) are free for all; what is
-    /// beyond the thresholds goes back, unless that would wait for other streams' work.
-    pub(super) fn release_pools(&self, device: u32, stream: Option<StreamId>) -> CuResult {
+    /// After a synchronization: blocks freed before it are free for all; what is beyond the thresholds goes back, unless
+    /// that would wait for other streams' work.
+    pub(super) fn release_pools(&self, device: u32, done: Done) -> CuResult {
         let mut result = Ok(());
         for pool in self.pools_of(device) {
             let threshold = {
@@ -320,10 +340,8 @@ impl Engine {
                 if state.cached.is_empty() {
                     continue;
                 }
-                for freed in state.cached.values_mut() {
-                    if stream.is_none() || *freed == stream {
-                        *freed = None;
-                    }
+                for pending in state.cached.values_mut() {
+                    *pending = pending.filter(|pending| !pending.is_over(done));
                 }
                 state.threshold
             };

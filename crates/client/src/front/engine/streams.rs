@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cuda::{ContextId, CuError, CuResult, EventId, StreamId, StreamKind, TicketId};
 
 use super::contexts::thread_number;
+use super::pools::Done;
 use super::{Engine, Life};
 
 /// `CU_STREAM_LEGACY`.
@@ -133,7 +134,7 @@ impl Engine {
     pub fn stream_synchronize(&self, stream: &Stream) -> CuResult {
         self.mark_idle(stream);
         self.driver.stream_synchronize(stream.id)?;
-        self.release_pools(stream.device, Some(stream.id))
+        self.release_pools(stream.device, Done::Stream(stream.id))
     }
 
     /// Whether a stream's work is done.
@@ -144,7 +145,7 @@ impl Engine {
         if !self.driver.stream_query(stream.id)? {
             return Err(CuError::NOT_READY);
         }
-        self.release_pools(stream.device, Some(stream.id))
+        self.release_pools(stream.device, Done::Stream(stream.id))
     }
 
     /// Makes a stream wait for an event.
