@@ -7,6 +7,8 @@
 //! - [`native`]: the same calls on a real driver.
 
 pub mod image;
+pub mod native;
 pub mod soft;
 
+pub use native::Native;
 pub use soft::{ConfigError, Soft, SoftConfig};

@@ -125,11 +125,14 @@ impl Drop for Soft {
             self.engine.call.notify_all();
             std::mem::take(&mut state.threads)
         };
-        let me = std::thread::current().id();
-        for thread in threads.into_iter().filter(|thread| thread.thread().id() != me) {
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("an executor of the software GPU has panicked");
             }
+        }
+        // The thread for callbacks holds the session for moments only, and not while it calls back.
+        while Arc::strong_count(&self.engine) > 1 {
+            std::thread::yield_now();
         }
     }
 }
@@ -389,5 +392,7 @@ impl Driver for Soft {
     }
 }
 
+#[cfg(test)]
+mod kernel_tests;
 #[cfg(test)]
 mod tests;

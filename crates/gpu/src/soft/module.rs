@@ -310,7 +310,7 @@ fn parse(text: &str, capability: u32) -> Result<Parsed, Refusal> {
     let parsed = match known {
         Some(parsed) => parsed,
         None => {
-            let module = Arc::new(read(text).or_else(|errors| refuse(CuError::INVALID_PTX, errors.to_string()))?);
+            let module = Arc::new(ptx::load(text).or_else(|errors| refuse(CuError::INVALID_PTX, errors.to_string()))?);
             let program = match module.variables.is_empty() {
                 true => Some(Arc::new(link(Arc::clone(&module), Vec::new())?)),
                 false => None,
@@ -338,8 +338,4 @@ fn link(module: Arc<ir::Module>, addresses: Vec<u64>) -> Result<Program, Refusal
     let range = window().or_else(|error| refuse(error, "no device addresses"))?.range();
     let window = ptx::exec::Window { base: range.base, size: range.size };
     Program::new(module, addresses, window).or_else(|error| refuse(CuError::INVALID_PTX, error.to_string()))
-}
-/// `ptx` cannot read text yet: until it can, every module is refused, with this reason.
-fn read(_: &str) -> Result<ir::Module, String> {
-    Err("the software GPU cannot read PTX yet".to_owned())
 }
