@@ -400,9 +400,9 @@ impl Driver for Native {
         let mut size = params.len();
         // CU_LAUNCH_PARAM_BUFFER_POINTER, the buffer, CU_LAUNCH_PARAM_BUFFER_SIZE, its size, CU_LAUNCH_PARAM_END.
         let mut extra = [
-            1_usize as *mut c_void,
+            std::ptr::without_provenance_mut(1),
             params.as_ptr().cast_mut().cast(),
-            2_usize as *mut c_void,
+            std::ptr::without_provenance_mut(2),
             (&raw mut size).cast(),
             std::ptr::null_mut(),
         ];

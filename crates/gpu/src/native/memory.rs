@@ -176,10 +176,10 @@ impl Memory {
         }
         let piece = Piece { address, size, handle, device };
         let access = Access { location: Location { kind: DEVICE_LOCATION, id: device }, flags: READ_WRITE };
+        let allow = need(self.api.memory_access)?;
         // SAFETY: the range was mapped above; the descriptor is valid for the call.
-        if let Err(error) =
-            check(unsafe { need(self.api.memory_access)?(address, size as usize, &raw const access, 1) })
-        {
+        let code = unsafe { allow(address, size as usize, &raw const access, 1) };
+        if let Err(error) = check(code) {
             self.drop_piece(piece);
             return Err(error);
         }

@@ -163,7 +163,7 @@ mod tests {
         let heap = Heap::new(area.allocate(PAGE).unwrap());
         let first = heap.allocate(10);
         let second = heap.allocate(100);
-        assert!(first != 0 && second >= first + 10 && second % 16 == 0);
+        assert!(first != 0 && second >= first + 10 && second.is_multiple_of(16));
         assert_eq!(heap.allocate(PAGE), 0);
         assert!(heap.free(first) && !heap.free(first) && !heap.free(second + 16));
         assert!(heap.free(second));

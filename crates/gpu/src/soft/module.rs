@@ -54,6 +54,9 @@ impl Drop for Charge {
     }
 }
 
+/// Module variables in memory: the block, each variable's address, the charge.
+type Placed = (Option<Arc<Block>>, Vec<u64>, Option<Charge>);
+
 /// `dynamic_shared` of a kernel that was not given a limit.
 const UNSET: u32 = u32::MAX;
 
@@ -154,11 +157,7 @@ impl Engine {
         Ok((loaded, log))
     }
 
-    fn place_variables(
-        &self,
-        device: u32,
-        variables: &[ir::Variable],
-    ) -> CuResult<(Option<Arc<Block>>, Vec<u64>, Option<Charge>)> {
+    fn place_variables(&self, device: u32, variables: &[ir::Variable]) -> CuResult<Placed> {
         if variables.is_empty() {
             return Ok((None, Vec::new(), None));
         }

@@ -142,7 +142,7 @@ fn large_copies_are_cut_into_pieces_that_fit_together() {
     let base = soft.info().addresses.base;
     let size = (5 << 20) + 12_345_usize;
     soft.mem_map(DEVICE, base, 2 * size as u64).unwrap();
-    let data: Vec<u8> = (0..size).map(|at| (at / 7 ^ at / 4096) as u8).collect();
+    let data: Vec<u8> = (0..size).map(|at| ((at / 7) ^ (at / 4096)) as u8).collect();
     let region = |at: u64| Region::linear(base + at, size as u64);
     soft.copy_to_device(LEGACY, region(0), &data).unwrap();
     soft.copy_on_device(LEGACY, region(size as u64), region(0)).unwrap();

@@ -131,7 +131,7 @@ impl Span {
 
     /// Makes whole pages accessible; they read as zeros. `first` and `last` are multiples of [`PAGE`].
     pub(super) fn open(&self, first: u64, last: u64) -> CuResult {
-        if !self.contains(first, last) || first % PAGE != 0 || last % PAGE != 0 {
+        if !self.contains(first, last) || !first.is_multiple_of(PAGE) || !last.is_multiple_of(PAGE) {
             return Err(CuError::INVALID_VALUE);
         }
         if first == last {
