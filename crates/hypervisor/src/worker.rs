@@ -149,6 +149,8 @@ impl Children {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
+            // What a terminal sends is for the node, which ends its workers itself.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("`{}` cannot be started: {error}", self.program.display()))?;

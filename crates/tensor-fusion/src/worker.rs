@@ -5,17 +5,20 @@
 
 use std::{
     io::{BufRead, stdin},
-    net::TcpListener,
-    process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::Context;
 use clap::Args;
+use cuda::{CuResult, DeviceInfo, NoSink, Ordinal, Sink};
+use gpu::{Soft, SoftConfig};
 use hypervisor::{
     provider::{Driver, Found},
     worker::{Hello, Status},
 };
 use types::{Bytes, Capability, Tflops};
+use wire::Endpoint;
+use worker::{Worker as Server, WorkerConfig};
 
 use crate::{
     failure::{Failed, Outcome},
@@ -27,7 +30,7 @@ use crate::{
 pub(crate) struct Worker {
     /// Where to listen: tcp://HOST:PORT or unix:///PATH
     #[arg(long, value_name = "WHERE", default_value = "tcp://127.0.0.1:0")]
-    listen: String,
+    listen: Endpoint,
 
     /// Memory of the vGPU on each of its GPUs [default: all of it]
     #[arg(long, value_name = "BYTES")]
@@ -60,34 +63,118 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn main(self) -> Outcome {
+        log_to_stderr();
+        let gpus = Gpus::new(&self.driver, self.cc)?;
+        let devices = gpus.devices()?;
         if self.probe {
-            return Ok(print::json(&found(&self.driver)?)?);
+            let found: Vec<Found> = devices.iter().map(found).collect();
+            return Ok(print::json(&found)?);
         }
-        let address = self.listen.strip_prefix("tcp://").ok_or_else(|| Failed::new("not yet"))?;
-        let listener = TcpListener::bind(address).with_context(|| format!("`{}`", self.listen))?;
-        let hello = Hello { listening: format!("tcp://{}", listener.local_addr()?) };
+        let vram = self.memory(&devices)?;
+        let listener = self.listen.listen().with_context(|| format!("`{}` cannot be listened at", self.listen))?;
+        let [device] = *self.gpu else {
+            return Err(Failed::new(format!("`{:?}` is not one GPU: a worker serves one for now", self.gpu)));
+        };
+        let config = WorkerConfig {
+            tflops: self.tflops.map(Tflops::as_f64),
+            device: Ordinal(device),
+            ..WorkerConfig::new(vram.get(), move |hello, sink| gpus.open(hello, sink))
+        };
+        let server = Arc::new(worker::serve(listener, config)?);
+        let hello = Hello { listening: server.endpoint().to_string() };
         print::text(&(serde_json::to_string(&hello)? + "\n"))?;
         if self.parent_stdin {
-            std::thread::spawn(follow_parent);
+            follow_parent(&server);
         }
-        for connection in listener.incoming() {
-            drop(connection);
+        loop {
+            std::thread::park();
         }
-        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Checks what was asked for against what there is.
+    fn memory(&self, devices: &[DeviceInfo]) -> Result<Bytes, Failed> {
+        let mut least = None;
+        for index in &self.gpu {
+            let Some(device) = usize::try_from(*index).ok().and_then(|index| devices.get(index)) else {
+                let (driver, has) = (&self.driver, devices.len());
+                return Err(Failed::new(format!("there is no GPU `{index}`: `{driver}` has {has}, counted from 0")));
+            };
+            let has = Bytes::new(device.total_memory);
+            if let Some(vram) = self.vram.filter(|vram| *vram > has) {
+                return Err(Failed::new(format!(
+                    "`{vram}` of VRAM is more than GPU {index} has: expected up to {has}"
+                )));
+            }
+            least = Some(least.map_or(has, |least: Bytes| least.min(has)));
+        }
+        self.vram.or(least).ok_or_else(|| Failed::new("no GPU was given"))
+    }
+}
+
+/// What opens a session's GPUs.
+enum Gpus {
+    Soft(SoftConfig),
+}
+
+impl Gpus {
+    fn new(driver: &Driver, capability: Option<Capability>) -> Result<Self, Failed> {
+        match driver {
+            Driver::Soft => {
+                let mut config = SoftConfig::from_env()?;
+                config.compute_capability = capability.map_or(config.compute_capability, Capability::tenfold);
+                Ok(Self::Soft(config))
+            }
+            Driver::Library(path) => {
+                let path = path.display();
+                Err(Failed::new(format!("`{path}` cannot be opened: vendors' drivers are not in this build")))
+            }
+        }
+    }
+
+    /// Opens them for one client.
+    fn open(&self, hello: &wire::hello::Hello, sink: Arc<dyn Sink>) -> CuResult<Arc<dyn cuda::Driver>> {
+        match self {
+            Self::Soft(config) => {
+                let mut config = config.clone();
+                // Bounded as in our own options: what a client says is hostile until checked.
+                if let Some(capability) = hello.compute_capability.filter(|capability| (50..=209).contains(capability))
+                {
+                    config.compute_capability = capability;
+                }
+                Ok(Soft::open(config, hello.pid, sink)?)
+            }
+        }
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceInfo>, Failed> {
+        match self {
+            Self::Soft(config) => {
+                let soft = Soft::open(config.clone(), std::process::id(), Arc::new(NoSink));
+                let soft = soft.map_err(|error| Failed::new(format!("the software GPU cannot be opened: {error}")))?;
+                Ok(cuda::Driver::info(&*soft).devices.clone())
+            }
+        }
     }
 }
 
 /// Answers the parent, and ends with it.
-fn follow_parent() {
+fn follow_parent(server: &Server) -> ! {
     let mut line = String::new();
     loop {
         line.clear();
         match stdin().lock().read_line(&mut line) {
-            Ok(0) | Err(_) => process::end_now(0),
+            Ok(0) | Err(_) => {
+                if let Endpoint::Unix { path } = server.endpoint()
+                    && let Err(error) = std::fs::remove_file(path)
+                {
+                    tracing::debug!(%error, "the socket is gone already");
+                }
+                process::end_now(0);
+            }
             Ok(_) => {}
         }
         if line.trim() == "status" {
-            let status = serde_json::to_string(&Status::default()).unwrap_or_default();
+            let status = serde_json::to_string(&status(server)).unwrap_or_default();
             if print::text(&(status + "\n")).is_err() {
                 process::end_now(1);
             }
@@ -95,17 +182,82 @@ fn follow_parent() {
     }
 }
 
-/// A driver's devices.
-fn found(driver: &Driver) -> Result<Vec<Found>, Failed> {
-    if *driver != Driver::Soft {
-        return Err(Failed::new(format!("`{driver}` cannot be opened: vendors' drivers are not in this build")));
-    }
-    let found = Found {
-        name: "Tensor Fusion Software GPU".to_owned(),
-        uuid: "GPU-0".to_owned(),
-        vram: Bytes::from_gib(8),
-        tflops: Some(Tflops::new(20)),
-        compute_capability: Capability { major: 12, minor: 0 },
+fn status(server: &Server) -> Status {
+    // The server does not tell yet what its clients hold.
+    tracing::debug!(sessions = server.sessions(), "asked for the status");
+    Status::default()
+}
+
+/// What runs as `pid`; nothing when it may be on another machine, where the number means something else.
+#[cfg(test)]
+fn program(endpoint: &Endpoint, pid: u32) -> String {
+    let here = match endpoint {
+        Endpoint::Unix { .. } => true,
+        Endpoint::Tcp { host, .. } => host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
     };
-    Ok(vec![found])
+    if !here {
+        return String::new();
+    }
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = words.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let name = |word: &str| std::path::Path::new(word).file_name().map(|name| name.to_string_lossy().into_owned());
+    let program = words.next().and_then(|word| name(&word)).unwrap_or_default();
+    // An interpreter's name says little.
+    let script = words.next().filter(|word| program.starts_with("python") && !word.starts_with('-'));
+    match script.and_then(|word| name(&word)) {
+        Some(script) => format!("{program} {script}"),
+        None => program,
+    }
+}
+
+fn found(device: &DeviceInfo) -> Found {
+    let attribute = |number| device.attribute(number).and_then(|value| u16::try_from(value).ok()).unwrap_or_default();
+    let tflops = Tflops::from_f64(device.tflops);
+    Found {
+        name: device.name.clone(),
+        uuid: uuid(&device.uuid),
+        vram: Bytes::new(device.total_memory),
+        tflops: (tflops > Tflops::ZERO).then_some(tflops),
+        // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
+        compute_capability: Capability { major: attribute(75), minor: attribute(76) },
+    }
+}
+
+/// As NVML writes it.
+fn uuid(bytes: &[u8; 16]) -> String {
+    let mut text = String::from("GPU");
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 0 | 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+/// What happens goes to the standard error, which is the vGPU's log; `TENSOR_FUSION_LOG` says how much of it.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TENSOR_FUSION_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_written_as_nvml_writes_them() {
+        let bytes = std::array::from_fn(|index| index as u8);
+        assert_eq!(uuid(&bytes), "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f");
+    }
+
+    #[test]
+    fn programs_are_named_here_and_not_elsewhere() {
+        let here = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1 };
+        assert!(program(&here, std::process::id()).starts_with("tensor_fusion-"));
+        assert_eq!(program(&here, 0), "");
+        let elsewhere = Endpoint::Tcp { host: "10.0.0.1".to_owned(), port: 1 };
+        assert_eq!(program(&elsewhere, std::process::id()), "");
+    }
 }

@@ -1,6 +1,6 @@
 //! What the commands say: help, errors, output for people and for programs.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, both};
 
 #[test]
 fn help_names_every_command_but_the_plumbing() {
@@ -93,6 +93,18 @@ fn gpus_are_shown_without_a_node_and_nothing_is_started() {
     assert_eq!((gpus[0]["vendor"].as_str(), gpus[0]["vram"].as_u64()), (Some("software"), Some(8 << 30)));
     assert_eq!(bench.json("ps"), serde_json::json!([]));
     assert_eq!(bench.ok("down"), "no node runs here\n");
+}
+
+#[test]
+fn the_software_gpu_is_shaped_by_the_environment_and_a_wrong_shape_is_said() {
+    let bench = Bench::new();
+    let look = |name: &str, value: &str| bench.command("gpu ls --json").env(name, value).output().unwrap();
+    let output = look("TENSOR_FUSION_SOFT_VRAM", "2GiB");
+    let gpus: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(gpus[0]["vram"].as_u64(), Some(2 << 30));
+    let output = look("TENSOR_FUSION_SOFT_VRAM", "lots");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(both(&output).contains("TENSOR_FUSION_SOFT_VRAM") && both(&output).contains("`lots`"), "{}", both(&output));
 }
 
 #[test]
