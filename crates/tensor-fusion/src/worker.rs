@@ -5,6 +5,7 @@
 
 use std::{
     io::{BufRead, stdin},
+    path::Path,
     sync::Arc,
 };
 
@@ -16,7 +17,7 @@ use hypervisor::{
     provider::{Driver, Found},
     worker::{Hello, Status},
 };
-use types::{Bytes, Capability, Tflops};
+use types::{Bytes, Capability, Process, Tflops};
 use wire::Endpoint;
 use worker::{Worker as Server, WorkerConfig};
 
@@ -72,12 +73,9 @@ impl Worker {
         }
         let vram = self.memory(&devices)?;
         let listener = self.listen.listen().with_context(|| format!("`{}` cannot be listened at", self.listen))?;
-        let [device] = *self.gpu else {
-            return Err(Failed::new(format!("`{:?}` is not one GPU: a worker serves one for now", self.gpu)));
-        };
         let config = WorkerConfig {
             tflops: self.tflops.map(Tflops::as_f64),
-            device: Ordinal(device),
+            devices: self.gpu.iter().copied().map(Ordinal).collect(),
             ..WorkerConfig::new(vram.get(), move |hello, sink| gpus.open(hello, sink))
         };
         let server = Arc::new(worker::serve(listener, config)?);
@@ -183,13 +181,15 @@ fn follow_parent(server: &Server) -> ! {
 }
 
 fn status(server: &Server) -> Status {
-    // The server does not tell yet what its clients hold.
-    tracing::debug!(sessions = server.sessions(), "asked for the status");
-    Status::default()
+    let process = |usage: cuda::ProcessUsage| Process {
+        pid: usage.pid,
+        program: program(server.endpoint(), usage.pid),
+        vram_used: Bytes::new(usage.used_memory),
+    };
+    Status { vram_used: Bytes::new(server.used()), processes: server.processes().into_iter().map(process).collect() }
 }
 
 /// What runs as `pid`; nothing when it may be on another machine, where the number means something else.
-#[cfg(test)]
 fn program(endpoint: &Endpoint, pid: u32) -> String {
     let here = match endpoint {
         Endpoint::Unix { .. } => true,
@@ -200,7 +200,7 @@ fn program(endpoint: &Endpoint, pid: u32) -> String {
     }
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut words = words.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let name = |word: &str| std::path::Path::new(word).file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = |word: &str| Path::new(word).file_name().map(|name| name.to_string_lossy().into_owned());
     let program = words.next().and_then(|word| name(&word)).unwrap_or_default();
     // An interpreter's name says little.
     let script = words.next().filter(|word| program.starts_with("python") && !word.starts_with('-'));
