@@ -17,6 +17,7 @@ mod index;
 mod instruction;
 mod layout;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod operand;
 mod scope;
@@ -27,6 +28,7 @@ mod types;
 mod variable;
 mod video;
 mod warp;
+mod wmma;
 
 use crate::ast;
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -83,6 +85,7 @@ pub fn lower(module: &ast::Module<'_>) -> Result<ir::Module, Diagnostics> {
             }
         }
     }
+    lowered.variables.extend(index.grid_workspace());
     match Diagnostics::collect(found) {
         Some(diagnostics) => Err(diagnostics),
         None => Ok(lowered),

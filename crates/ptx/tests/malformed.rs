@@ -1,5 +1,7 @@
 //! Wrong programs: each is refused at the right place, in words that say what was expected; none of them panics.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 
 /// A kernel around a body, whose first line is line 4.

@@ -169,8 +169,10 @@ impl<'m, 'a> Body<'m, 'a> {
             return Ok(());
         }
         for instruction in written {
-            if let Some(guard) = &mut instruction.guard {
-                guard.register = Reg(next);
+            if let Some(own) = &mut instruction.guard
+                && own.register == guard.register
+            {
+                own.register = Reg(next);
             }
         }
         let copy = self.writer.register(crate::ir::Width::Pred);

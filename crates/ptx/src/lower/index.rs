@@ -3,8 +3,9 @@
 use super::layout;
 use crate::ast::{Function, Initial, Module, Opcode, Operand, OperandKind, StateSpace, Statement, Variable};
 use crate::diagnostics::Diagnostic;
+use crate::ir;
 use crate::parser::FastMap;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 /// What a name of module scope means.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,7 @@ pub(super) struct Index<'m, 'a> {
     names: FastMap<&'a str, Global<'m, 'a>>,
     facts: Vec<OnceCell<Facts<'m, 'a>>>,
     addressed_functions: OnceCell<Vec<usize>>,
+    uses_grid_workspace: Cell<bool>,
 }
 
 impl<'m, 'a> Index<'m, 'a> {
@@ -53,6 +55,7 @@ impl<'m, 'a> Index<'m, 'a> {
             names: FastMap::default(),
             facts: module.functions.iter().map(|_| OnceCell::new()).collect(),
             addressed_functions: OnceCell::new(),
+            uses_grid_workspace: Cell::new(false),
         };
         for variable in &module.variables {
             index.variable(variable, found);
@@ -122,6 +125,25 @@ impl<'m, 'a> Index<'m, 'a> {
     /// What a name of module scope means.
     pub(super) fn find(&self, name: &str) -> Option<Global<'m, 'a>> {
         self.names.get(name).copied()
+    }
+
+    /// Position of the variable where the blocks of a cooperative grid count their arrivals; it is made on demand.
+    pub(super) fn use_grid_workspace(&self) -> u32 {
+        self.uses_grid_workspace.set(true);
+        self.variables.len() as u32
+    }
+
+    /// That variable, where a kernel uses it. Its name is none that PTX can spell for a variable.
+    pub(super) fn grid_workspace(&self) -> Option<ir::Variable> {
+        self.uses_grid_workspace.get().then(|| ir::Variable {
+            name: "%grid_workspace".to_owned(),
+            space: ir::Space::Global,
+            visible: false,
+            size: 64,
+            align: 64,
+            bytes: Vec::new(),
+            relocations: Vec::new(),
+        })
     }
 
     /// The function at a position.

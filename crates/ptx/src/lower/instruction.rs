@@ -113,6 +113,8 @@ impl<'m, 'a> Body<'m, 'a> {
                 Ok(())
             }
             Opcode::Cp => self.copy_async(i),
+            Opcode::Mbarrier => self.mbarrier(i),
+            Opcode::Wmma => self.wmma(i),
             Opcode::Mapa | Opcode::Getctarank => self.cluster(i),
             Opcode::Ldmatrix => self.load_matrix(i),
             Opcode::Stmatrix => self.store_matrix(i),

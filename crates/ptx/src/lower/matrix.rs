@@ -9,7 +9,7 @@ use crate::ast::{Instruction, Operand as AstOperand, Suffix};
 use crate::ir::{Op, Operand, Reg, Space, Type};
 
 /// Rows, columns and depth by name.
-const SHAPES: [(Suffix, [u16; 3]); 12] = [
+pub(super) const SHAPES: [(Suffix, [u16; 3]); 12] = [
     (Suffix::M8N8K4, [8, 8, 4]),
     (Suffix::M8N8K16, [8, 8, 16]),
     (Suffix::M8N8K32, [8, 8, 32]),
@@ -25,7 +25,7 @@ const SHAPES: [(Suffix, [u16; 3]); 12] = [
 ];
 
 /// Type of a register that holds elements of a matrix.
-fn holder(ty: Type) -> Type {
+pub(super) fn holder(ty: Type) -> Type {
     match ty {
         Type::F32 | Type::F64 | Type::S32 => ty,
         _ => Type::B32,

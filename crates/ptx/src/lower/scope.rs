@@ -90,9 +90,8 @@ impl<'m, 'a> Frame<'m, 'a> {
                     open.pop();
                 }
                 Statement::Label(name) => {
-                    if self.labels.insert((scope, name.text), block()).is_some() {
-                        twice = twice.or(Some(*name));
-                    }
+                    let earlier = self.labels.insert((scope, name.text), block());
+                    twice = twice.or(earlier.map(|_| *name));
                 }
                 Statement::Targets(name, targets) => {
                     self.tables.insert(name.text, targets);

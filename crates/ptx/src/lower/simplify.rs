@@ -108,8 +108,7 @@ fn join(blocks: &mut [Block], reached: &mut [u32]) {
         if reached.get(first) == Some(&0) {
             continue;
         }
-        loop {
-            let Some(Block { end: Terminator::Jump(next), .. }) = blocks.get(first) else { break };
+        while let Some(Block { end: Terminator::Jump(next), .. }) = blocks.get(first) {
             let next = next.0 as usize;
             // Only straight ahead, over blocks that are gone: the text's order is what the executor schedules by.
             let adjacent = next > first

@@ -90,6 +90,9 @@ impl<'a> Body<'_, 'a> {
         if name == "WARP_SZ" {
             return Ok(ir::Operand::Imm(32));
         }
+        if matches!(name, "%envreg1" | "%envreg2") && member.is_none() && types::width(ty) == Width::B32 {
+            return Ok(self.grid_workspace_half(name == "%envreg1"));
+        }
         let Some((which, width)) = find(name, member) else {
             let member = member.map_or(String::new(), |member| format!(".{member}"));
             return self.fail(operand, format!("`{name}{member}` is not declared"));
@@ -113,6 +116,20 @@ impl<'a> Body<'_, 'a> {
         let from = types::unsigned(types::bits(width) / 8);
         self.writer.emit(Op::Cvt { to, from, modifiers: Default::default(), d: narrow, a: ir::Operand::Reg(d) });
         Ok(ir::Operand::Reg(narrow))
+    }
+}
+
+impl Body<'_, '_> {
+    /// cooperative_groups finds the word where a grid synchronises by these two registers (high and low half).
+    fn grid_workspace_half(&mut self, high: bool) -> ir::Operand {
+        let variable = self.index.use_grid_workspace();
+        let address = self.writer.register(Width::B64);
+        self.writer.mov(Type::B64, address, ir::Operand::Global(variable, 0));
+        let halves = [self.writer.register(Width::B32), self.writer.register(Width::B32)];
+        let a = ir::Operand::Reg(address);
+        self.writer.emit(Op::Unpack { d: halves.map(Some).to_vec(), part: Width::B32, a });
+        let [low, upper] = halves;
+        ir::Operand::Reg(if high { upper } else { low })
     }
 }
 

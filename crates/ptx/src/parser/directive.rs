@@ -241,8 +241,7 @@ impl<'a> Parser<'a> {
             self.number("the number of a bank")?;
             self.expect(b']', "behind the number of a bank")?;
         }
-        loop {
-            let Token::Dotted(word) = self.token else { break };
+        while let Token::Dotted(word) = self.token {
             match word {
                 "align" => {
                     self.advance();
