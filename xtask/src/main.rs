@@ -4,7 +4,10 @@
 
 use std::process::ExitCode;
 
+mod bench;
+mod bundle;
 mod check;
+mod demo;
 mod docs;
 mod programs;
 mod setup;
@@ -24,6 +27,9 @@ const TASKS: &[Task] = &[
     ("sizes", "no file that nobody can read in one sitting", sizes::run),
     ("docs", "write the pages that are made from code; with --check, say whether they are up to date", make_docs),
     ("table", "make the tables of CUDA and NVML from a folder of NVIDIA's headers", make_table),
+    ("demo", "run CUDA programs on remote vGPUs and show what happens", demo::run),
+    ("bench", "measure what a remote vGPU costs; writes target/bench.json", bench::run),
+    ("bundle", "pack everything that a machine with a GPU needs to check us", bundle::run),
     ("test", "all tests, ending with `N passed, N failed, N skipped`", test::run),
 ];
 

@@ -206,7 +206,7 @@ fn compile(jobs: &[(Command, PathBuf)]) -> anyhow::Result<()> {
 }
 
 /// Everything that a compiler's output depends on: its command line and the text of its inputs.
-fn fingerprint(command: &Command) -> anyhow::Result<String> {
+pub(crate) fn fingerprint(command: &Command) -> anyhow::Result<String> {
     let mut state = describe(command);
     for argument in command.get_args() {
         let file = Path::new(argument);

@@ -85,10 +85,15 @@ pub(crate) struct Toolkits {
 }
 
 impl Toolkits {
+    /// Where [`run`] has put them.
+    pub(crate) fn prepared() -> Self {
+        Self { cuda13: path("target/toolkits/cuda13"), cuda12: path("target/toolkits/cuda12") }
+    }
+
     fn prepare() -> anyhow::Result<Self> {
         let site13 = site_packages("cuda13")?.join("nvidia/cu13");
         let site12 = site_packages("cuda12")?.join("nvidia");
-        let toolkits = Self { cuda13: path("target/toolkits/cuda13"), cuda12: path("target/toolkits/cuda12") };
+        let toolkits = Self::prepared();
         for directory in [&toolkits.cuda13, &toolkits.cuda12] {
             if directory.exists() {
                 fs::remove_dir_all(directory)?;
