@@ -118,7 +118,7 @@ impl Fake {
                 self.sticky.store(CuError::ILLEGAL_ADDRESS.code(), Ordering::Relaxed);
                 return self.check();
             }
-            "panic" => std::panic::panic_any("a fake kernel panics"),
+            "panic" => std::panic::resume_unwind(Box::new("a fake kernel panics")),
             _ => return Err(CuError::NOT_FOUND),
         }
         Ok(())

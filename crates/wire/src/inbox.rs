@@ -40,14 +40,14 @@ impl Patience {
     fn looks(&mut self) -> bool {
         self.count = self.count.wrapping_add(1);
         let [asleep, looking] = self.waits;
-        (looking <= asleep) != (self.count % TRIAL == 0 && looking.is_finite())
+        (looking <= asleep) != (self.count.is_multiple_of(TRIAL) && looking.is_finite())
     }
 
     fn learn(&mut self, looked: bool, wait: Duration) {
         let wait = (wait.as_secs_f32() * 1e6).min(LONGEST);
         let [asleep, looking] = &mut self.waits;
         let mean = if looked { looking } else { asleep };
-        *mean = if *mean == 0.0 { wait } else { *mean + (wait - *mean) / 8.0 };
+        *mean = if *mean == 0.0 { wait } else { *mean + (wait - *mean) / 4.0 };
     }
 }
 

@@ -17,7 +17,7 @@ use crate::calls::opcode;
 use crate::encoding::{Argument, put_length, take_value};
 use crate::frame::{self, CHUNK};
 use crate::hello::{Hello, HelloError, greet};
-use crate::transport::Transport;
+use crate::transport::{LOOK_FOR_LOST, Transport, end_if_lost};
 use crate::{Endpoint, pieces};
 use inbound::{Inbound, Waiter};
 use outbox::Outbox;
@@ -124,6 +124,7 @@ impl Remote {
     fn over(transport: Arc<dyn Transport>, options: &ConnectOptions, sink: Arc<dyn Sink>) -> Result<Self, OverError> {
         let welcome = greet(&*transport, &options.hello, options.hello_timeout).map_err(OverError::Hello)?;
         let (sender, callbacks) = mpsc::channel();
+        let watched = Arc::clone(&transport);
         let link = Arc::new(Link {
             outbox: Outbox::new(Arc::clone(&transport)),
             inbound: Inbound::new(transport, Arc::clone(&sink), sender),
@@ -136,7 +137,15 @@ impl Remote {
         start("tf-standby", move || standby.inbound.run_standby())?;
         let link = Arc::downgrade(&link);
         start("tf-callback", move || {
-            while let Ok(ticket) = callbacks.recv() {
+            loop {
+                let ticket = match callbacks.recv_timeout(LOOK_FOR_LOST) {
+                    Ok(ticket) => ticket,
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Err(mpsc::RecvTimeoutError::Timeout) => {
+                        end_if_lost(&*watched);
+                        continue;
+                    }
+                };
                 sink.reached(ticket);
                 let Some(link) = link.upgrade() else { return };
                 link.outbox.post_now(

@@ -33,8 +33,29 @@ pub trait Transport: Send + Sync {
     /// The operating system's.
     fn set_receive_timeout(&self, patience: Option<Duration>) -> io::Result<()>;
 
+    /// How long the peer's machine has not acknowledged what it was sent; `None` when nothing is outstanding. A peer that
+    /// is only slow acknowledges. `None` as well where the operating system notices a lost peer by itself.
+    fn unacknowledged(&self) -> Option<Duration> {
+        None
+    }
+
     /// Ends both directions, so that whoever waits in the other two methods comes back.
     fn shutdown(&self);
+}
+
+/// A peer that has not acknowledged anything for so long is gone. (An idle connection is probed by the operating system;
+/// TCP_USER_TIMEOUT would do for a busy one, but it also ends connections whose peer is alive and slow to read.)
+const LOST: Duration = Duration::from_secs(30);
+
+/// How often to look for lost peers.
+pub const LOOK_FOR_LOST: Duration = Duration::from_secs(5);
+
+/// Ends a connection whose peer is gone.
+pub fn end_if_lost(transport: &dyn Transport) {
+    if let Some(time) = transport.unacknowledged().filter(|time| *time >= LOST) {
+        tracing::warn!(seconds = time.as_secs(), "the peer acknowledges nothing: the connection is given up");
+        transport.shutdown();
+    }
 }
 
 /// Kernel buffers for bulk data. Linux caps them by `net.core.[rw]mem_max`.
@@ -91,6 +112,19 @@ impl Transport for Socket {
         SockRef::from(&self.fd).set_read_timeout(patience)
     }
 
+    fn unacknowledged(&self) -> Option<Duration> {
+        // SAFETY: the struct is plain numbers, and zeros are valid.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
+        let place = (&raw mut info).cast();
+        // SAFETY: the kernel writes at most `size` bytes, which is the struct's size, into a struct that lives on.
+        let result =
+            unsafe { libc::getsockopt(self.fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut size) };
+        // A Unix socket has no such option, and needs none: the end of its peer is seen at once.
+        let outstanding = result == 0 && info.tcpi_unacked > 0;
+        outstanding.then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
+    }
+
     fn shutdown(&self) {
         if let Err(error) = SockRef::from(&self.fd).shutdown(std::net::Shutdown::Both) {
             tracing::trace!(%error, "the connection had ended by itself");
@@ -129,4 +163,30 @@ pub fn send_all(transport: &dyn Transport, mut parts: &mut [IoSlice<'_>]) -> io:
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_peer_acknowledges() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Socket::from_tcp(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
+        let peer = listener.accept().unwrap().0;
+        // More than fits, to a peer that reads nothing: it is slow, not lost.
+        std::thread::scope(|scope| {
+            scope.spawn(|| send_all(&client, &mut [IoSlice::new(&vec![1; 64 << 20])]).unwrap_err());
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(client.unacknowledged().is_none_or(|time| time < Duration::from_secs(5)));
+            client.shutdown();
+        });
+        drop(peer);
+        let (one, other) = UnixStream::pair().unwrap();
+        let one = Socket::from_unix(one).unwrap();
+        send_all(&one, &mut [IoSlice::new(b"hello")]).unwrap();
+        assert_eq!(one.unacknowledged(), None);
+        drop(other);
+        assert!(send_all(&one, &mut [IoSlice::new(b"hello")]).is_err());
+    }
 }

@@ -10,7 +10,7 @@ use cuda::{CuResult, Driver, Ordinal, ProcessUsage, Sink};
 use limiter::{Account, Limited, Share};
 use parking_lot::Mutex;
 use wire::hello::{self, Hello, HelloError, Refusal};
-use wire::transport::Transport;
+use wire::transport::{LOOK_FOR_LOST, Transport, end_if_lost};
 use wire::{Endpoint, Listener};
 
 use crate::outlet::Outlet;
@@ -130,9 +130,23 @@ pub fn serve(listener: Listener, config: WorkerConfig) -> io::Result<Worker> {
         sessions: Arc::default(),
         outlets: Mutex::default(),
     });
+    let watched = Arc::downgrade(&shared);
+    std::thread::Builder::new().name("watch".to_owned()).spawn(move || watch(&watched))?;
     let accepting = Arc::clone(&shared);
     let accepting = std::thread::Builder::new().name("accept".to_owned()).spawn(move || accepting.accept())?;
     Ok(Worker { shared, endpoint, accepting: Some(accepting) })
+}
+
+/// Ends the sessions of clients whose machines are gone, for as long as the worker lives.
+fn watch(shared: &Weak<Shared>) {
+    loop {
+        std::thread::sleep(LOOK_FOR_LOST);
+        let Some(shared) = shared.upgrade() else { return };
+        let outlets: Vec<_> = shared.outlets.lock().iter().filter_map(Weak::upgrade).collect();
+        for outlet in outlets {
+            end_if_lost(&*outlet.transport);
+        }
+    }
 }
 
 impl Worker {

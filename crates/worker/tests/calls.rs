@@ -1,5 +1,7 @@
 //! Every call travels, in order, over TCP and over a Unix socket.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::sync::Arc;
