@@ -397,6 +397,10 @@ macro_rules! make_trait {
             /// # Errors
             /// CUDA's own code for what went wrong here, or earlier in one-way calls.
             fn copy_to_host(&self, stream: StreamId, target: HostBuffer, source: Region, wait: bool) -> CuResult;
+
+            /// Nobody will use this driver any more: its work ends early, and calls that wait return soon, with any
+            /// error. It is dropped when they have.
+            fn abandon(&self) {}
         }
     };
     (@answer) => { () };

@@ -299,6 +299,11 @@ impl Driver for Soft {
         if wait { self.stream_synchronize(stream) } else { Ok(()) }
     }
 
+    fn abandon(&self) {
+        // As after a trap: kernels stop, what is queued is skipped, whoever waits is told.
+        self.engine.fail(CuError::CONTEXT_IS_DESTROYED);
+    }
+
     fn copy_on_device(&self, stream: StreamId, target: Region, source: Region) -> CuResult {
         if (target.width, target.rows, target.slices) != (source.width, source.rows, source.slices) {
             return Err(CuError::INVALID_VALUE);

@@ -223,6 +223,10 @@ macro_rules! limited {
             fn copy_to_host(&self, stream: StreamId, target: HostBuffer, source: Region, wait: bool) -> CuResult {
                 self.inner.copy_to_host(stream, target, source, wait)
             }
+
+            fn abandon(&self) {
+                self.inner.abandon();
+            }
         }
     };
     (@answer) => { () };

@@ -345,6 +345,11 @@ macro_rules! remote {
             fn copy_to_host(&self, stream: StreamId, target: HostBuffer, source: Region, wait: bool) -> CuResult {
                 self.link.copy_to_host(stream, target, source, wait)
             }
+
+            fn abandon(&self) {
+                self.link.outbox.close();
+                self.link.inbound.close();
+            }
         }
     };
     (@answer) => { () };

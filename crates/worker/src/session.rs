@@ -201,6 +201,8 @@ struct Ending<'a>(&'a Session);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.outlet.end();
+        // A kernel that never ends would keep the session, and its memory, for ever.
+        self.0.driver.abandon();
     }
 }
 
