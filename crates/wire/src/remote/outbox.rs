@@ -22,8 +22,8 @@ const FULL: usize = 64 << 10;
 const OVERFULL: usize = 1 << 20;
 /// How often the flusher looks while commands keep coming.
 const NAP: Duration = Duration::from_micros(30);
-/// After so many naps without a command the flusher sleeps until it is woken.
-const NAPS: u32 = 40;
+/// After so many naps without a command, which cost about what a wakeup does, the flusher sleeps until it is woken.
+const NAPS: u32 = 5;
 
 pub(super) struct Outbox {
     transport: Arc<dyn Transport>,
