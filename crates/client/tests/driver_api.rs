@@ -1,5 +1,7 @@
 //! C programs against the built library, with the software GPU in their process.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -44,4 +46,9 @@ fn succeeds(name: &str) -> String {
 #[test]
 fn memory_is_copied_filled_pooled_and_limited() {
     assert_eq!(succeeds("memory"), "all as expected\n");
+}
+
+#[test]
+fn kernels_run_from_modules_libraries_and_links() {
+    assert_eq!(succeeds("kernels"), "all as expected\n");
 }

@@ -12,12 +12,14 @@ use parking_lot::Mutex;
 use super::raw;
 
 type Work = Box<dyn FnOnce() + Send>;
+/// Work, and what is dropped when it has returned.
+type Job = (Work, Sender<()>);
 
 /// The program's callbacks that streams have yet to reach, and the [`Sink`] that its driver reports to.
 #[derive(Default)]
 pub struct Callbacks {
     waiting: Mutex<HashMap<TicketId, Work>>,
-    thread: Mutex<Option<Sender<(Work, Sender<()>)>>>,
+    thread: Mutex<Option<Sender<Job>>>,
 }
 
 impl std::fmt::Debug for Callbacks {
@@ -41,7 +43,7 @@ impl Callbacks {
         let (done, finished) = mpsc::channel();
         let mut thread = self.thread.lock();
         let sender = thread.get_or_insert_with(|| {
-            let (sender, receiver) = mpsc::channel::<(Work, Sender<()>)>();
+            let (sender, receiver) = mpsc::channel::<Job>();
             let run = move || {
                 for (work, done) in receiver {
                     work();

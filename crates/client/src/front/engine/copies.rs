@@ -187,6 +187,7 @@ impl Engine {
     ///
     /// # Errors
     /// `INVALID_VALUE` for what does not fit or is not aligned, or what the driver says.
+    #[expect(clippy::too_many_arguments, reason = "cuMemsetD2D*Async's argument list")]
     pub fn fill(
         &self,
         stream: &Arc<Stream>,
@@ -202,7 +203,7 @@ impl Engine {
         if width == 0 || rows == 0 {
             return Ok(());
         }
-        if address % size != 0 || (rows > 1 && pitch % size != 0) {
+        if !address.is_multiple_of(size) || (rows > 1 && !pitch.is_multiple_of(size)) {
             return Err(CuError::INVALID_VALUE);
         }
         let shape = Shape { width, rows, slices: 1 };

@@ -106,8 +106,8 @@ mod tests {
     fn text_ends_at_its_nul() {
         let text = b".version 8.0\n\0garbage";
         assert_eq!(read_image(text.as_ptr() as u64).unwrap(), b".version 8.0\n");
-        assert_eq!(read_image(b"a\0".as_ptr() as u64).unwrap(), b"a");
-        assert_eq!(read_image(b"\0".as_ptr() as u64), Err(CuError::INVALID_IMAGE));
+        assert_eq!(read_image(c"a".as_ptr() as u64).unwrap(), b"a");
+        assert_eq!(read_image(c"".as_ptr() as u64), Err(CuError::INVALID_IMAGE));
         assert_eq!(read_image(0), Err(CuError::INVALID_VALUE));
     }
 

@@ -93,7 +93,12 @@ impl Engine {
             self.kernels.remove(handle_of(kernel));
         }
         let modules = std::mem::take(&mut *library.modules.lock());
-        modules.iter().fold(Ok(()), |result, (_, module)| result.and(self.unload_module(module)))
+        let mut result = Ok(());
+        for (_, module) in &modules {
+            let unloaded = self.unload_module(module);
+            result = result.and(unloaded);
+        }
+        result
     }
 
     /// The library's module in a context, loaded now if it was not.

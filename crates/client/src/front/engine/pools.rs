@@ -262,10 +262,12 @@ impl Engine {
     }
 
     fn unmap_blocks(&self, pool: &Pool, blocks: Vec<(u64, u64)>) -> CuResult {
-        blocks.into_iter().fold(Ok(()), |result, (base, size)| {
+        let mut result = Ok(());
+        for (base, size) in blocks {
             let unmapped = self.unmap_memory(pool.device, base, size);
-            result.and(unmapped)
-        })
+            result = result.and(unmapped);
+        }
+        result
     }
 
     /// Allocates from a pool in a stream's order.
