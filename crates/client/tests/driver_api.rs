@@ -28,6 +28,8 @@ fn run(name: &str, environment: &[(&str, &str)]) -> Output {
     let output = Command::new(&program)
         .env("LD_LIBRARY_PATH", &folder)
         .env_remove("TENSOR_FUSION_CONNECT")
+        // Devices are shared between processes that name them alike.
+        .env("TENSOR_FUSION_SOFT_NAME", format!("Device of {name} {}", std::process::id()))
         .env("TENSOR_FUSION_SOFT_VRAM", "64MiB")
         .envs(environment.iter().copied())
         .output()
