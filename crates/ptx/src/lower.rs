@@ -8,6 +8,7 @@ mod asynchronous;
 mod atomic;
 mod block;
 mod body;
+mod bulk;
 mod call;
 mod carry;
 mod compare;

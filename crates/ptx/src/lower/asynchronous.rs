@@ -8,10 +8,13 @@ use crate::ir::{Op, Operand, Space, Type, Width};
 impl<'m, 'a> Body<'m, 'a> {
     pub(super) fn copy_async(&mut self, i: &'m Instruction<'a>) -> Lowered<()> {
         let m = self.mnemonic(i)?;
-        if m.has(Suffix::Async) && m.has(Suffix::Mbarrier) && !m.has(Suffix::Bulk) && !m.has(Suffix::Other) {
+        if m.has(Suffix::Async) && m.has(Suffix::Bulk) {
+            return self.copy_bulk(i);
+        }
+        if m.has(Suffix::Async) && m.has(Suffix::Mbarrier) && !m.has(Suffix::Other) {
             return self.arrive_after_copies(i);
         }
-        if !m.has(Suffix::Async) || m.has(Suffix::Bulk) || m.has(Suffix::Mbarrier) || m.has(Suffix::Other) {
+        if !m.has(Suffix::Async) || m.has(Suffix::Mbarrier) || m.has(Suffix::Other) {
             return self.not_run(i);
         }
         if m.has(Suffix::CommitGroup) || m.has(Suffix::WaitGroup) || m.has(Suffix::WaitAll) {

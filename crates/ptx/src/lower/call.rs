@@ -130,7 +130,7 @@ impl<'m, 'a> Body<'m, 'a> {
     }
 
     /// Turns a guard into a branch around what follows, up to `end`.
-    fn enter_guard(&mut self, end: crate::ir::BlockId) {
+    pub(super) fn enter_guard(&mut self, end: crate::ir::BlockId) {
         if let Some(p) = self.writer.guard.take() {
             let then = self.writer.block();
             self.writer.end(Terminator::Branch { p, then, otherwise: end, uniform: false });

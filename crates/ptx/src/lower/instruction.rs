@@ -114,6 +114,7 @@ impl<'m, 'a> Body<'m, 'a> {
             }
             Opcode::Cp => self.copy_async(i),
             Opcode::Mbarrier => self.mbarrier(i),
+            Opcode::Clusterlaunchcontrol => self.cancel_launch(i),
             Opcode::Wmma => self.wmma(i),
             Opcode::Mapa | Opcode::Getctarank => self.cluster(i),
             Opcode::Ldmatrix => self.load_matrix(i),
