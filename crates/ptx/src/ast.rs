@@ -1,5 +1,7 @@
 //! A PTX module as it is written.
 //!
+//! A text may hold several modules, one behind another, as a linker's input: each is a unit, whose hidden names are its
+//! own.
 //! Names borrow the text. Bodies are flat: nested scopes are [`Statement::Open`] and [`Statement::Close`], so that depth
 //! costs no stack.
 
@@ -9,9 +11,9 @@ pub use crate::mnemonic::{Mnemonic, Opcode, Suffix};
 /// A module.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Module<'a> {
-    /// `.version`.
+    /// `.version`, the newest of all units.
     pub version: (u32, u32),
-    /// `.target`: the number of `sm_80`.
+    /// `.target`: the number of `sm_80`, the greatest of all units.
     pub target: u32,
     /// `.address_size`, 64 where absent.
     pub address_size: u32,
@@ -21,8 +23,8 @@ pub struct Module<'a> {
     pub variables: Vec<Variable<'a>>,
     /// Kernels and functions, definitions and declarations.
     pub functions: Vec<Function<'a>>,
-    /// `.alias name, target`.
-    pub aliases: Vec<(Name<'a>, Name<'a>)>,
+    /// `.alias name, target`, and the unit.
+    pub aliases: Vec<(Name<'a>, Name<'a>, u32)>,
 }
 
 /// A name and where it stands.
@@ -59,6 +61,8 @@ pub struct Function<'a> {
     pub entry: bool,
     /// Linkage.
     pub linkage: Linkage,
+    /// The unit that it belongs to.
+    pub unit: u32,
     /// Return parameters.
     pub returns: Vec<Variable<'a>>,
     /// Parameters.
@@ -92,6 +96,8 @@ pub struct Variable<'a> {
     pub name: Name<'a>,
     /// A number of its own within the module.
     pub id: u32,
+    /// The unit that it belongs to.
+    pub unit: u32,
     /// State space.
     pub space: StateSpace,
     /// Linkage.

@@ -39,6 +39,7 @@ struct Parser<'a> {
     module: Module<'a>,
     mnemonics: FastMap<&'a str, u32>,
     variables: u32,
+    unit: u32,
     depth: u32,
     /// The operands being read belong to a `call`.
     in_call: bool,
@@ -56,6 +57,7 @@ impl<'a> Parser<'a> {
             module: Module { address_size: 64, ..Module::default() },
             mnemonics: FastMap::default(),
             variables: 0,
+            unit: 0,
             depth: 0,
             in_call: false,
             found: Vec::new(),
@@ -182,14 +184,11 @@ impl<'a> Parser<'a> {
             return self.fail("`.version` at the top of a PTX module");
         }
         self.advance();
-        self.module.version = match self.token {
-            Token::Decimal(_) => {
-                let text = self.lexer.text();
-                let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
-                (major.parse().unwrap_or(0), minor.parse().unwrap_or(0))
-            }
-            _ => return self.fail("a version such as `8.5`"),
-        };
+        let Token::Decimal(_) = self.token else { return self.fail("a version such as `8.5`") };
+        let text = self.lexer.text();
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        let version = (major.parse().unwrap_or(0), minor.parse().unwrap_or(0));
+        self.module.version = self.module.version.max(version);
         self.advance();
         if self.token != Token::Dotted("target") {
             return self.fail("`.target` behind `.version`");
@@ -199,12 +198,13 @@ impl<'a> Parser<'a> {
             let target = self.name("a target such as `sm_80`")?;
             if let Some(number) = target.text.strip_prefix("sm_").or_else(|| target.text.strip_prefix("compute_")) {
                 let digits = number.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-                self.module.target = digits.parse().map_err(|_| {
+                let number: u32 = digits.parse().map_err(|_| {
                     Diagnostic::error(
                         target.at,
                         format!("`{}` is not a target: expected one such as `sm_80`", target.text),
                     )
                 })?;
+                self.module.target = self.module.target.max(number);
             }
             if !self.take(b',') {
                 break;
@@ -232,6 +232,10 @@ impl<'a> Parser<'a> {
                     ));
                 }
             }
+            Token::Dotted("version") => {
+                self.unit += 1;
+                self.header()?;
+            }
             Token::Dotted("file") => self.file()?,
             Token::Dotted("section") => self.section()?,
             Token::Dotted("loc") => self.location()?,
@@ -242,7 +246,7 @@ impl<'a> Parser<'a> {
                 self.expect(b',', "behind the name of an alias")?;
                 let target = self.name("what the alias stands for")?;
                 self.expect(b';', "behind an alias")?;
-                self.module.aliases.push((name, target));
+                self.module.aliases.push((name, target, self.unit));
             }
             Token::Punct(b';') => self.advance(),
             _ => self.declaration()?,

@@ -135,6 +135,33 @@ fn an_unknown_extern_function_is_an_error_only_where_a_kernel_reaches_it() {
 }
 
 #[test]
+fn units_of_a_text_link_by_shared_names_and_keep_hidden_ones() {
+    let first = ".version 7.0 .target sm_70 .global .b32 text = 1; .extern .func (.param .b32 r) give(); .entry a() { \
+                 .reg .b32 %r<3>; .param .b32 x; call (x), give; ld.param.b32 %r1, [x]; ld.global.b32 %r2, [text]; ret; }";
+    let second = ".version 8.3 .target sm_80 .global .b32 text = 2; .visible .func (.param .b32 r) give() { \
+                  .reg .b32 %r<2>; ld.global.b32 %r1, [text]; st.param.b32 [r], %r1; ret; } .weak .func w() { ret; }";
+    let third = ".version 8.0 .target sm_75 .weak .func w() { ret; }";
+    let module = ptx::load(&format!("{first}\n{second}\n{third}")).unwrap();
+    assert_eq!((module.version, module.target), ((8, 3), 80));
+    assert_eq!(module.variables.iter().map(|it| it.bytes[0]).collect::<Vec<_>>(), [1, 2]);
+    let loaded: Vec<_> = module.kernels[0]
+        .blocks
+        .iter()
+        .flat_map(|block| &block.instructions)
+        .filter_map(|instruction| match &instruction.op {
+            ptx::ir::Op::Load { address, .. } => Some(address.base),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(loaded, [ptx::ir::Operand::Global(1, 0), ptx::ir::Operand::Global(0, 0)]);
+    assert_eq!(first_error(&[second, second]), "2:82: error: `give` is defined twice",);
+}
+
+fn first_error(units: &[&str]) -> String {
+    first(&units.join("\n"))
+}
+
+#[test]
 fn the_text_ends_at_a_nul_byte() {
     assert!(ptx::load(&format!("{}\0rubbish", kernel(""))).is_ok());
 }

@@ -49,7 +49,7 @@ impl<'m, 'a> Body<'m, 'a> {
                 self.call_one_of(register, &targets, &results, &arguments)
             }
             Some(_) => self.fail(callee, format!("`{name}` is not a function: expected one")),
-            None => match self.index.find(name) {
+            None => match self.index.find(name, self.unit()) {
                 Some(Global::Function(position)) => self.call_function(position, &results, &arguments),
                 _ => self.fail(callee, format!("the function `{name}` is not declared")),
             },
@@ -86,7 +86,7 @@ impl<'m, 'a> Body<'m, 'a> {
         let mut targets = Vec::new();
         if let Some(names) = frame.and_then(|frame| frame.tables.get(name)) {
             for name in *names {
-                match self.index.find(name.text) {
+                match self.index.find(name.text, self.unit()) {
                     Some(Global::Function(position)) => targets.push(position),
                     _ => return self.fail(list, format!("the function `{}` is not declared", name.text)),
                 }

@@ -1,7 +1,7 @@
 //! What the names of a module mean, and what each function touches.
 
 use super::layout;
-use crate::ast::{Function, Initial, Module, Opcode, Operand, OperandKind, StateSpace, Statement, Variable};
+use crate::ast::{Function, Initial, Linkage, Module, Opcode, Operand, OperandKind, StateSpace, Statement, Variable};
 use crate::diagnostics::Diagnostic;
 use crate::ir;
 use crate::parser::FastMap;
@@ -23,6 +23,7 @@ pub(super) enum Global<'m, 'a> {
 /// What a function touches.
 #[derive(Debug, Default)]
 pub(super) struct Facts<'m, 'a> {
+    unit: u32,
     /// Shared variables that it declares or names.
     pub(super) shared: Vec<&'m Variable<'a>>,
     /// Functions that it names.
@@ -35,13 +36,17 @@ pub(super) struct Facts<'m, 'a> {
     pub(super) pointed: Vec<usize>,
 }
 
+/// The unit of names that all units see.
+const SHARED: u32 = u32::MAX;
+
 /// A module by name.
 #[derive(Debug)]
 pub(super) struct Index<'m, 'a> {
     pub(super) module: &'m Module<'a>,
     /// Module variables in order; `.extern` declarations of defined ones are left out.
     pub(super) variables: Vec<&'m Variable<'a>>,
-    names: FastMap<&'a str, Global<'m, 'a>>,
+    /// By unit and name; names that units share belong to [`SHARED`].
+    names: FastMap<(u32, &'a str), Global<'m, 'a>>,
     facts: Vec<OnceCell<Facts<'m, 'a>>>,
     addressed_functions: OnceCell<Vec<usize>>,
     uses_grid_workspace: Cell<bool>,
@@ -63,10 +68,10 @@ impl<'m, 'a> Index<'m, 'a> {
         for (position, function) in module.functions.iter().enumerate() {
             index.function(position, function, found);
         }
-        for (name, target) in &module.aliases {
-            match index.names.get(target.text) {
-                Some(&meaning) => {
-                    index.names.insert(name.text, meaning);
+        for (name, target, unit) in &module.aliases {
+            match index.find(target.text, *unit) {
+                Some(meaning) => {
+                    index.names.insert((*unit, name.text), meaning);
                 }
                 None => found.push(Diagnostic::error(target.at, format!("`{}` is not declared", target.text))),
             }
@@ -74,19 +79,21 @@ impl<'m, 'a> Index<'m, 'a> {
         index
     }
 
+    /// Where a name is kept.
+    fn key(name: &'a str, linkage: Linkage, unit: u32) -> (u32, &'a str) {
+        (if linkage == Linkage::Hidden { unit } else { SHARED }, name)
+    }
+
     fn variable(&mut self, variable: &'m Variable<'a>, found: &mut Vec<Diagnostic>) {
         let name = variable.name;
-        let known = self.names.get(name.text).copied();
-        let external = variable.linkage == crate::ast::Linkage::Extern;
-        let meaning = match (variable.space, known) {
+        let key = Self::key(name.text, variable.linkage, variable.unit);
+        let meaning = match (variable.space, self.names.get(&key).copied()) {
             (StateSpace::Global | StateSpace::Const, Some(Global::Variable(position))) => {
-                if let Some(slot) = self.variables.get_mut(position as usize) {
-                    if slot.linkage == crate::ast::Linkage::Extern {
-                        *slot = variable;
-                    } else if !external && slot.linkage == variable.linkage && slot.linkage != crate::ast::Linkage::Weak
-                    {
-                        found.push(Diagnostic::error(name.at, format!("`{}` is declared twice", name.text)));
-                    }
+                let Some(slot) = self.variables.get_mut(position as usize) else { return };
+                if slot.linkage == Linkage::Extern {
+                    *slot = variable;
+                } else if variable.linkage == slot.linkage && !matches!(slot.linkage, Linkage::Weak | Linkage::Common) {
+                    found.push(Diagnostic::error(name.at, format!("`{}` is declared twice", name.text)));
                 }
                 return;
             }
@@ -101,30 +108,42 @@ impl<'m, 'a> Index<'m, 'a> {
             }
             (_, None) => Global::Other,
         };
-        self.names.insert(name.text, meaning);
+        self.names.insert(key, meaning);
     }
 
     fn function(&mut self, position: usize, function: &'m Function<'a>, found: &mut Vec<Diagnostic>) {
         let name = function.name;
-        match self.names.get(name.text) {
-            None => {
-                self.names.insert(name.text, Global::Function(position));
-            }
+        let key = Self::key(name.text, function.linkage, function.unit);
+        match self.names.get(&key) {
+            None => {}
             Some(&Global::Function(earlier)) => {
-                let defined = self.module.functions.get(earlier).is_some_and(|it| it.body.is_some());
-                if defined && function.body.is_some() {
+                let earlier = self.module.functions.get(earlier);
+                let defined = earlier.is_some_and(|it| it.body.is_some());
+                let weak = function.linkage == Linkage::Weak || earlier.is_some_and(|it| it.linkage == Linkage::Weak);
+                if function.body.is_none() || (defined && weak) {
+                    return;
+                }
+                if defined {
                     found.push(Diagnostic::error(name.at, format!("`{}` is defined twice", name.text)));
-                } else if function.body.is_some() {
-                    self.names.insert(name.text, Global::Function(position));
+                    return;
                 }
             }
-            Some(_) => found.push(Diagnostic::error(name.at, format!("`{}` is declared twice", name.text))),
+            Some(_) => {
+                found.push(Diagnostic::error(name.at, format!("`{}` is declared twice", name.text)));
+                return;
+            }
+        }
+        self.names.insert(key, Global::Function(position));
+        // A declaration of the same unit may have said less about linkage than the definition.
+        let own = (function.unit, name.text);
+        if function.body.is_some() && matches!(self.names.get(&own), Some(Global::Function(_))) {
+            self.names.insert(own, Global::Function(position));
         }
     }
 
-    /// What a name of module scope means.
-    pub(super) fn find(&self, name: &str) -> Option<Global<'m, 'a>> {
-        self.names.get(name).copied()
+    /// What a name of module scope means in a unit.
+    pub(super) fn find(&self, name: &'a str, unit: u32) -> Option<Global<'m, 'a>> {
+        self.names.get(&(unit, name)).or_else(|| self.names.get(&(SHARED, name))).copied()
     }
 
     /// Position of the variable where the blocks of a cooperative grid count their arrivals; it is made on demand.
@@ -161,8 +180,10 @@ impl<'m, 'a> Index<'m, 'a> {
     pub(super) fn addressed_functions(&self) -> &[usize] {
         self.addressed_functions.get_or_init(|| {
             let mut found = Vec::new();
-            for initial in self.variables.iter().filter_map(|variable| variable.initial.as_ref()) {
-                self.functions_in(initial, &mut found);
+            for variable in &self.variables {
+                if let Some(initial) = &variable.initial {
+                    self.functions_in(initial, variable.unit, &mut found);
+                }
             }
             for position in 0..self.module.functions.len() {
                 found.extend(self.facts(position).into_iter().flat_map(|facts| facts.pointed.iter().copied()));
@@ -173,11 +194,11 @@ impl<'m, 'a> Index<'m, 'a> {
         })
     }
 
-    fn functions_in(&self, initial: &Initial<'a>, found: &mut Vec<usize>) {
+    fn functions_in(&self, initial: &Initial<'a>, unit: u32, found: &mut Vec<usize>) {
         match initial {
-            Initial::List(list) => list.iter().for_each(|initial| self.functions_in(initial, found)),
+            Initial::List(list) => list.iter().for_each(|initial| self.functions_in(initial, unit, found)),
             Initial::Symbol { name, .. } => {
-                if let Some(Global::Function(position)) = self.find(name.text) {
+                if let Some(Global::Function(position)) = self.find(name.text, unit) {
                     found.push(position);
                 }
             }
@@ -186,7 +207,7 @@ impl<'m, 'a> Index<'m, 'a> {
     }
 
     fn collect(&self, function: &'m Function<'a>) -> Facts<'m, 'a> {
-        let mut facts = Facts::default();
+        let mut facts = Facts { unit: function.unit, ..Facts::default() };
         for statement in function.body.as_deref().unwrap_or_default() {
             match statement {
                 Statement::Variable(variable) if variable.space == StateSpace::Shared => facts.shared.push(variable),
@@ -232,7 +253,7 @@ impl<'m, 'a> Index<'m, 'a> {
         if name.starts_with('%') {
             return;
         }
-        match self.find(name) {
+        match self.find(name, facts.unit) {
             Some(Global::Shared(variable)) => facts.shared.push(variable),
             Some(Global::Function(position)) => {
                 let list = if mov { &mut facts.pointed } else { &mut facts.callees };
@@ -264,7 +285,7 @@ impl<'m, 'a> Index<'m, 'a> {
             }
         }
         let dynamic = |variable: &Variable<'_>| {
-            variable.linkage == crate::ast::Linkage::Extern || variable.extents.iter().any(Option::is_none)
+            variable.linkage == Linkage::Extern || variable.extents.iter().any(Option::is_none)
         };
         let mut places = FastMap::default();
         let mut end = 0u64;

@@ -58,6 +58,12 @@ impl<'m, 'a> Body<'m, 'a> {
         Err(Fault::Invalid(Diagnostic::error(operand.at, message)))
     }
 
+    /// The unit of the function being lowered.
+    pub(super) fn unit(&self) -> u32 {
+        let function = self.frames.last().and_then(|frame| self.index.at(frame.function));
+        function.map_or(0, |function| function.unit)
+    }
+
     /// What a name means inside the current function.
     pub(super) fn local_name(&self, name: &str) -> Option<Local> {
         let frame = self.frames.last()?;
@@ -222,7 +228,7 @@ impl<'m, 'a> Body<'m, 'a> {
                 self.unsupported(format!("the address of the parameter `{name}` is not supported here"))
             }
             Some(_) => self.fail(operand, format!("`{name}` is a register: expected the name of a variable")),
-            None => match self.index.find(name) {
+            None => match self.index.find(name, self.unit()) {
                 Some(Global::Variable(position)) => {
                     let variable = self.index.variables.get(position as usize);
                     if variable.is_some_and(|variable| variable.linkage == Linkage::Extern) {

@@ -24,9 +24,9 @@ pub(super) fn variables(index: &Index<'_, '_>, found: &mut Vec<Diagnostic>) -> V
     variables
 }
 
-fn lower(index: &Index<'_, '_>, variable: &Variable<'_>) -> Lowered<ir::Variable> {
+fn lower<'a>(index: &Index<'_, 'a>, variable: &Variable<'a>) -> Lowered<ir::Variable> {
     let element = types::size(layout::element(variable)?) as u64;
-    let mut image = Image { index, element, bytes: Vec::new(), relocations: Vec::new() };
+    let mut image = Image { unit: variable.unit, index, element, bytes: Vec::new(), relocations: Vec::new() };
     let mut size = layout::size(variable)?;
     let open = variable.extents.first() == Some(&None);
     if let Some(initial) = &variable.initial {
@@ -72,15 +72,16 @@ fn strides(variable: &Variable<'_>, element: u64) -> Vec<u64> {
 }
 
 struct Image<'i, 'm, 'a> {
+    unit: u32,
     index: &'i Index<'m, 'a>,
     element: u64,
     bytes: Vec<u8>,
     relocations: Vec<ir::Relocation>,
 }
 
-impl Image<'_, '_, '_> {
+impl<'a> Image<'_, '_, 'a> {
     /// Writes a value at an offset; gives the offset behind it.
-    fn write(&mut self, initial: &Initial<'_>, offset: u64, strides: &[u64], owner: Name<'_>) -> Lowered<u64> {
+    fn write(&mut self, initial: &Initial<'a>, offset: u64, strides: &[u64], owner: Name<'_>) -> Lowered<u64> {
         match initial {
             Initial::List(list) => {
                 let (stride, inner) =
@@ -130,7 +131,7 @@ impl Image<'_, '_, '_> {
         }
     }
 
-    fn symbol(&mut self, offset: u64, name: Name<'_>, addend: i64, mask: Option<u64>) -> Lowered<()> {
+    fn symbol(&mut self, offset: u64, name: Name<'a>, addend: i64, mask: Option<u64>) -> Lowered<()> {
         // `0xff(x), 0xff00(x), …` in an array of bytes are the bytes of one address: the first stands for all.
         let byte = match mask {
             None if self.element == 8 => 0,
@@ -142,7 +143,7 @@ impl Image<'_, '_, '_> {
         let Some(start) = offset.checked_sub(byte) else {
             return invalid(name, format!("the bytes of the address of `{}` do not follow one another", name.text));
         };
-        match self.index.find(name.text) {
+        match self.index.find(name.text, self.unit) {
             Some(Global::Variable(variable)) => {
                 let relocation = ir::Relocation { offset: start, variable, addend };
                 if byte == 0 {

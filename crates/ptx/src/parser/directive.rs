@@ -116,6 +116,7 @@ impl<'a> Parser<'a> {
             name,
             entry,
             linkage,
+            unit: self.unit,
             returns,
             params,
             max_threads: 0,
@@ -221,6 +222,7 @@ impl<'a> Parser<'a> {
         let mut variable = Variable {
             name: Name { text: "", at: self.at },
             id: 0,
+            unit: self.unit,
             space: StateSpace::Reg,
             linkage,
             align: None,
