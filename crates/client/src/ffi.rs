@@ -92,6 +92,11 @@ macro_rules! export {
         $(
             #[unsafe(no_mangle)]
             extern "C" fn $symbol($($argument: $type),*) -> u32 {
+                crate::log::start();
+                if tracing::enabled!(tracing::Level::TRACE) {
+                    let arguments: &[String] = &[$(format!(concat!(stringify!($argument), "={:?}"), $argument)),*];
+                    tracing::trace!(symbol = stringify!($symbol), arguments = arguments.join(" "));
+                }
                 guard(stringify!($symbol), || export!(@call $mode crate::$($path)::+($($passed),*)))
             }
         )*

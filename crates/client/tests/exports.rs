@@ -98,3 +98,29 @@ shutdown again: 1
 ";
     assert_eq!(printed, expected);
 }
+
+#[test]
+fn a_process_has_its_devices_tables_and_no_children() {
+    let devices = [("TENSOR_FUSION_SOFT_DEVICES", "2"), ("CUDA_VISIBLE_DEVICES", "1")];
+    let printed = run_c("process", include_str!("process.c"), &devices);
+    let expected = "\
+count before init: 3
+init: 0
+devices: 1
+the second device
+error 2: CUDA_ERROR_OUT_OF_MEMORY
+error 12345: 1
+unknown table: 1, null: 1
+slots: 3
+integrity: 0, 3341181c03cb675c
+storage without a context: 201
+context: 0
+nothing stored: 400
+put: 0
+get: 0, 0x4
+destroyed: 1
+child: 3, 3
+parent: 0
+";
+    assert_eq!(printed, expected);
+}

@@ -368,6 +368,15 @@ impl Text<'_> {
     }
 }
 
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.c_str() {
+            Ok(text) => fmt::Debug::fmt(text, f),
+            Err(_) => f.write_str("null"),
+        }
+    }
+}
+
 macro_rules! debug_as_address {
     ($([$($generic:tt)*] $name:ty, $me:ident => $address:expr;)*) => {$(
         impl<$($generic)*> fmt::Debug for $name {
@@ -383,7 +392,6 @@ debug_as_address! {
     [T] Out<'_, T>, me => me.0.addr();
     [T] In<'_, T>, me => me.0.addr();
     [] Host, me => me.0;
-    [] Name<'_>, me => me.0.addr();
     [] Text<'_>, me => me.0.addr();
 }
 

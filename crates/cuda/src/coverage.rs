@@ -7,6 +7,8 @@ use crate::api::{CUDA, Class, Function, NVML};
 /// A part of the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Area {
+    /// `cuda` or `nvml`.
+    pub library: &'static str,
     /// Name, for example `memory pools`.
     pub name: &'static str,
     /// Symbols with a front function, by name. A `_ptds` or `_ptsz` twin goes with its symbol and is not counted.
@@ -18,15 +20,15 @@ pub struct Area {
 /// Every area of the driver API, then of NVML, by name.
 #[must_use]
 pub fn coverage() -> Vec<Area> {
-    let mut areas = of(CUDA);
-    areas.extend(of(NVML));
+    let mut areas = of("cuda", CUDA);
+    areas.extend(of("nvml", NVML));
     areas
 }
 
-fn of(functions: &[Function]) -> Vec<Area> {
+fn of(library: &'static str, functions: &[Function]) -> Vec<Area> {
     let mut areas: BTreeMap<&str, Area> = BTreeMap::new();
     for function in functions.iter().filter(|function| !function.per_thread) {
-        let area = areas.entry(function.area).or_insert_with(|| Area { name: function.area, ..Area::default() });
+        let area = areas.entry(function.area).or_insert_with(|| Area { library, name: function.area, ..Area::default() });
         match function.class {
             Some(class) => area.implemented.push((function.symbol, class)),
             None => area.absent.push(function.symbol),
