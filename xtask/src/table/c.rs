@@ -254,3 +254,49 @@ fn snake(name: &str) -> String {
         _ => out,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(text: &str, name: &str) -> String {
+        let mut header = Header::default();
+        header.read(text, "CUresult");
+        header.arguments(&header.functions[name])
+    }
+
+    #[test]
+    fn declarations_become_rust_arguments() {
+        let text = "
+            typedef struct CUctx_st *CUcontext;
+            typedef enum CUlimit_enum { A = 0, B = (1 << 2) } CUlimit;
+            typedef unsigned long long CUdeviceptr_v2; typedef CUdeviceptr_v2 CUdeviceptr;
+            CUresult cuFirst(CUcontext *pctx, unsigned int Flags, CUlimit limit, const void *srcHost);
+            CUresult __attribute__((x)) other(void);
+            CUresult cuSecond(CUdeviceptr *dptr, size_t ByteCount, const char * const *names, int values[3]);
+        ";
+        assert_eq!(
+            arguments(text, "cuFirst"),
+            "pctx: *mut CUcontext, flags: u32, limit: u32, src_host: *const c_void"
+        );
+        assert_eq!(
+            arguments(text, "cuSecond"),
+            "dptr: *mut u64, byte_count: usize, names: *const *const c_char, values: *mut i32"
+        );
+    }
+
+    #[test]
+    fn a_structure_keeps_its_current_name() {
+        let text = "
+            typedef struct CUDA_COPY_st { size_t width; void (*f)(int); } CUDA_COPY_v2; typedef CUDA_COPY_v2 CUDA_COPY;
+            CUresult cuCopy(const CUDA_COPY *pCopy, CUdevice unknown);
+        ";
+        assert_eq!(arguments(text, "cuCopy"), "p_copy: *const CUDA_COPY, unknown: CUdevice");
+    }
+
+    #[test]
+    fn names_are_written_as_in_rust() {
+        let names = ["ByteCount", "hStream", "pciBusId", "pCUDAVersion", "type", "gridDimX", "__n"].map(snake);
+        assert_eq!(names, ["byte_count", "h_stream", "pci_bus_id", "p_cuda_version", "type_", "grid_dim_x", "n"]);
+    }
+}
