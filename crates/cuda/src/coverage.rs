@@ -28,7 +28,8 @@ pub fn coverage() -> Vec<Area> {
 fn of(library: &'static str, functions: &[Function]) -> Vec<Area> {
     let mut areas: BTreeMap<&str, Area> = BTreeMap::new();
     for function in functions.iter().filter(|function| !function.per_thread) {
-        let area = areas.entry(function.area).or_insert_with(|| Area { library, name: function.area, ..Area::default() });
+        let area =
+            areas.entry(function.area).or_insert_with(|| Area { library, name: function.area, ..Area::default() });
         match function.class {
             Some(class) => area.implemented.push((function.symbol, class)),
             None => area.absent.push(function.symbol),

@@ -36,7 +36,8 @@ impl Coverage {
         let mut areas = cuda::coverage();
         if let Some(wanted) = &self.area {
             let names: Vec<&str> = areas.iter().map(|area| area.name).collect();
-            let unknown = || Failed::new(format!("there is no area `{wanted}`")).hint(format!("one of: {}", names.join(", ")));
+            let unknown =
+                || Failed::new(format!("there is no area `{wanted}`")).hint(format!("one of: {}", names.join(", ")));
             if !names.contains(&wanted.as_str()) {
                 return Err(unknown());
             }

@@ -275,10 +275,7 @@ mod tests {
             CUresult __attribute__((x)) other(void);
             CUresult cuSecond(CUdeviceptr *dptr, size_t ByteCount, const char * const *names, int values[3]);
         ";
-        assert_eq!(
-            arguments(text, "cuFirst"),
-            "pctx: *mut CUcontext, flags: u32, limit: u32, src_host: *const c_void"
-        );
+        assert_eq!(arguments(text, "cuFirst"), "pctx: *mut CUcontext, flags: u32, limit: u32, src_host: *const c_void");
         assert_eq!(
             arguments(text, "cuSecond"),
             "dptr: *mut u64, byte_count: usize, names: *const *const c_char, values: *mut i32"
