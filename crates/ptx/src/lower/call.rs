@@ -210,7 +210,8 @@ impl<'m, 'a> Body<'m, 'a> {
 
     /// Declares a parameter of an inlined function.
     fn parameter(&mut self, variable: &'m Variable<'a>) -> Lowered<Slot> {
-        let slot = self.slot(variable, self.is_addressed(variable.name.text))?;
+        let register = variable.space == StateSpace::Reg;
+        let slot = self.slot(variable, !register && self.is_addressed(variable.name.text))?;
         let meaning = match (variable.space, slot) {
             (StateSpace::Reg, Slot::Register(register, ty)) => Local::Register(register, ty),
             _ => Local::Slot(slot),

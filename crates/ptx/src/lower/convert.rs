@@ -4,8 +4,9 @@ use super::Lowered;
 use super::body::Body;
 use super::instruction::modifiers;
 use super::operand::Fit;
+use super::scope::Local;
 use super::types;
-use crate::ast::{Instruction, Operand as AstOperand, OperandKind, Suffix};
+use crate::ast::{Instruction, Mnemonic, Operand as AstOperand, OperandKind, Suffix};
 use crate::ir::{Binary, Modifiers, Op, Operand, Reg, Type, Width};
 
 impl<'m, 'a> Body<'m, 'a> {
@@ -14,6 +15,30 @@ impl<'m, 'a> Body<'m, 'a> {
         let ty = self.ty(m, 0)?;
         let [d, a] = self.take(i)?;
         match (&d.kind, &a.kind) {
+            (OperandKind::Vector(parts), OperandKind::Name(name)) if m.has(Suffix::V4) || m.has(Suffix::V2) => {
+                // A vector register, or a special one such as `%tid`.
+                for (part, member) in parts.iter().zip(["x", "y", "z", "w"]) {
+                    let d = self.destination(part, ty, Fit::Exact)?;
+                    let value = match self.local_name(name) {
+                        Some(Local::Vector(first, count, _)) => {
+                            let place = ["x", "y", "z", "w"].iter().position(|it| *it == member).unwrap_or(0) as u32;
+                            if place >= count {
+                                return self.fail(a, format!("`{name}` has {count} elements"));
+                            }
+                            Operand::Reg(Reg(first.0 + place))
+                        }
+                        Some(_) => return self.fail(a, format!("`{name}` is not a vector")),
+                        None => self.special_value(a, name, Some(member), ty)?,
+                    };
+                    self.writer.mov(ty, d, value);
+                }
+            }
+            (OperandKind::Vector(parts), _) if parts.len() == types::size(ty) as usize => {
+                self.split_bytes(parts, a, ty)?
+            }
+            (_, OperandKind::Vector(parts)) if parts.len() == types::size(ty) as usize => {
+                self.join_bytes(d, parts, ty)?
+            }
             (OperandKind::Vector(parts), _) => {
                 let part = self.part(d, ty, parts.len())?;
                 let untyped = types::untyped(part);
@@ -48,6 +73,44 @@ impl<'m, 'a> Body<'m, 'a> {
         Ok(())
     }
 
+    /// `mov.b32 {a, b, c, d}, e`, where the parts are bytes.
+    fn split_bytes(&mut self, parts: &'m [AstOperand<'a>], a: &'m AstOperand<'a>, ty: Type) -> Lowered<()> {
+        let a = self.source(a, ty)?;
+        let whole = types::unsigned(types::size(ty));
+        // The source may be overwritten by a part only after all have been read.
+        let mut bytes = Vec::new();
+        for place in 0..parts.len() {
+            let (shifted, d) = (self.writer.temporary(ty), self.writer.register(Width::B16));
+            self.binary(Binary::Shr, whole, shifted, a, Operand::Imm(8 * place as u64));
+            let a = Operand::Reg(shifted);
+            self.writer.emit(Op::Cvt { to: Type::U8, from: whole, modifiers: Modifiers::default(), d, a });
+            bytes.push(d);
+        }
+        for (part, byte) in parts.iter().zip(bytes) {
+            if let Some(d) = self.sink(part, Type::B8, Fit::Wider)? {
+                self.extend(Type::U8, d, byte);
+            }
+        }
+        Ok(())
+    }
+
+    /// `mov.b32 e, {a, b, c, d}`, where the parts are bytes.
+    fn join_bytes(&mut self, d: &'m AstOperand<'a>, parts: &'m [AstOperand<'a>], ty: Type) -> Lowered<()> {
+        let d = self.destination(d, ty, Fit::Exact)?;
+        let whole = types::unsigned(types::size(ty));
+        let mut sum = Operand::Imm(0);
+        for (place, part) in parts.iter().enumerate() {
+            let a = self.value(part, Type::B8, Fit::Wider)?;
+            let (byte, next) = (self.writer.temporary(ty), self.writer.temporary(ty));
+            self.writer.emit(Op::Cvt { to: whole, from: Type::U8, modifiers: Modifiers::default(), d: byte, a });
+            self.binary(Binary::Shl, ty, byte, Operand::Reg(byte), Operand::Imm(8 * place as u64));
+            self.binary(Binary::Or, ty, next, sum, Operand::Reg(byte));
+            sum = Operand::Reg(next);
+        }
+        self.writer.mov(ty, d, sum);
+        Ok(())
+    }
+
     /// The width of each of several equal parts of a type.
     fn part(&self, operand: &AstOperand<'a>, ty: Type, count: usize) -> Lowered<Width> {
         let size = types::size(ty) as usize;
@@ -55,7 +118,6 @@ impl<'m, 'a> Body<'m, 'a> {
             2 if count > 1 => Ok(Width::B16),
             4 if count > 1 => Ok(Width::B32),
             8 if count > 1 => Ok(Width::B64),
-            1 if count > 1 => self.unsupported("vectors of bytes in `mov` are not supported"),
             _ => self.fail(operand, format!("`.{}` does not split into {count} parts", types::name(ty))),
         }
     }
@@ -78,6 +140,7 @@ impl<'m, 'a> Body<'m, 'a> {
             self.writer.emit(Op::CvtPack { to, from, modifiers: modifiers(m), d, a, b });
             return Ok(());
         }
+        self.check_rounding(m, to, from)?;
         let [d, a] = self.take(i)?;
         let d = self.destination(d, to, Fit::Wider)?;
         let a = self.value(a, from, Fit::Wider)?;
@@ -92,6 +155,24 @@ impl<'m, 'a> Body<'m, 'a> {
             self.writer.emit(Op::Cvt { to, from, modifiers, d, a });
         }
         Ok(())
+    }
+
+    /// A conversion that rounds says how (manual, `cvt`).
+    fn check_rounding(&self, m: &Mnemonic<'_>, to: Type, from: Type) -> Lowered<()> {
+        let has = |choices: &[Suffix]| choices.iter().any(|&choice| m.has(choice));
+        let floating = has(&[Suffix::Rn, Suffix::Rz, Suffix::Rm, Suffix::Rp, Suffix::Rna]);
+        let integral = has(&[Suffix::Rni, Suffix::Rzi, Suffix::Rmi, Suffix::Rpi]);
+        let plain = |ty| matches!(ty, Type::F16 | Type::BF16 | Type::F32 | Type::F64);
+        let fault = match (types::is_float(to), types::is_float(from)) {
+            (false, true) if !integral && !floating => "lacks a rounding such as `.rzi`",
+            (true, false) if !floating => "lacks a rounding such as `.rn`",
+            (true, true) if plain(to) && plain(from) && types::size(to) < types::size(from) && !floating => {
+                "lacks a rounding such as `.rn`"
+            }
+            (false, false) if integral || floating => "rounds, and converts integers",
+            _ => return Ok(()),
+        };
+        self.invalid(format!("`{}` {fault}", m.text))
     }
 
     /// The low bits of a register wider than a type.

@@ -112,7 +112,7 @@ suffixes! {
     X1 "x1" MATRIX; X2 "x2" MATRIX; X4 "x4" MATRIX; Trans "trans" MATRIX; Row "row" MATRIX; Col "col" MATRIX;
     A "a" MATRIX; B "b" MATRIX; C "c" MATRIX; D "d" MATRIX; Load "load" MATRIX; Store "store" MATRIX; Mma "mma" MATRIX;
     CommitGroup "commit_group" COPY; WaitGroup "wait_group" COPY; WaitAll "wait_all" COPY; Bulk "bulk" COPY;
-    Mbarrier "mbarrier" COPY;
+    Mbarrier "mbarrier" COPY; CompleteTx "mbarrier::complete_tx::bytes" COPY;
     LaunchDependents "launch_dependents" WAIT; NoIncrement "noinc" WAIT;
     To "to" TO; Pack "pack" PACK;
     Proxy "proxy" PROXY; Alias "alias" PROXY; AsyncProxy "async::generic" PROXY;
