@@ -561,3 +561,6 @@ fn ready(code: u32) -> CuResult<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

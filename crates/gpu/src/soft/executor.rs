@@ -101,9 +101,16 @@ impl Engine {
         }
     }
 
+    /// The first task with something to claim. When there is another, somebody else is woken for it: the kernels of two
+    /// streams may wait for one another.
     fn next_task(&self) -> Option<Arc<Task>> {
         let state = self.state.lock();
-        state.active.iter().find(|task| task.unclaimed() > 0).map(Arc::clone)
+        let mut tasks = state.active.iter().filter(|task| task.unclaimed() > 0);
+        let first = tasks.next().map(Arc::clone);
+        if tasks.next().is_some() && state.parked > 0 {
+            self.work.notify_one();
+        }
+        first
     }
 
     /// Waits a moment for something to become ready.

@@ -14,7 +14,9 @@ use super::task::Work;
 /// `CU_LIMIT_MALLOC_HEAP_SIZE`.
 pub(super) const LIMIT_HEAP: u32 = 2;
 /// Shared memory of a block that does not ask for more.
-const SHARED_DEFAULT: u32 = 48 << 10;
+pub(super) const SHARED_DEFAULT: u32 = 48 << 10;
+/// Memory that the threads of one block may need for themselves.
+const MOST_SCRATCH: u64 = 1 << 30;
 
 /// What a new context says for a limit.
 pub(super) fn default_limit(limit: u32) -> CuResult<u64> {
@@ -107,6 +109,10 @@ impl Engine {
                 ExecError::Internal { .. } => CuError::UNKNOWN,
             }
         })?;
+        // Local memory of all threads of a block, on each executor.
+        if launch.scratch_bytes() as u64 > MOST_SCRATCH {
+            return Err(CuError::LAUNCH_OUT_OF_RESOURCES);
+        }
         let work = Work::Kernel { launch, module, index: function.index, cooperative: shape.cooperative };
         let mut state = self.state.lock();
         self.submit_work(&mut state, key, work, Vec::new())
@@ -140,7 +146,9 @@ impl Engine {
         }
         if shape.cooperative {
             let blocks = shape.grid.iter().fold(1_u64, |all, blocks| all.saturating_mul(u64::from(*blocks)));
-            if blocks > self.resident_blocks(device, threads, u64::from(info.shared_bytes + shape.shared_bytes)) {
+            if blocks
+                > self.resident_blocks(device, threads, u64::from(info.shared_bytes) + u64::from(shape.shared_bytes))
+            {
                 return Err(CuError::COOPERATIVE_LAUNCH_TOO_LARGE);
             }
         }

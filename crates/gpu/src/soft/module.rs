@@ -20,6 +20,7 @@ use ptx::ir;
 
 use super::area::Block;
 use super::engine::{Engine, State};
+use super::launch::SHARED_DEFAULT;
 use super::turn::Turn;
 use super::window::window;
 use crate::image::{self, Kind, fatbin};
@@ -324,6 +325,15 @@ fn parse(text: &str, capability: u32) -> Result<Parsed, Refusal> {
             parsed
         }
     };
+    if let Some(kernel) = parsed.module.kernels.iter().find(|kernel| kernel.shared_bytes > SHARED_DEFAULT) {
+        return refuse(
+            CuError::INVALID_PTX,
+            format!(
+                "kernel `{}` uses too much static shared memory: {} bytes, {SHARED_DEFAULT} is the most",
+                kernel.name, kernel.shared_bytes
+            ),
+        );
+    }
     if parsed.module.target > capability {
         return refuse(
             CuError::INVALID_PTX,
