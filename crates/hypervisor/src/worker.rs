@@ -136,6 +136,8 @@ impl Children {
         }
         if let Some(capability) = spec.compute_capability {
             command.args(["--cc", &capability.to_string()]);
+            // For a software GPU behind a library that was given by its path.
+            command.env("TENSOR_FUSION_SOFT_CC", capability.to_string());
         }
         // Left over from a program on another vGPU that started this node.
         command.env_remove("TENSOR_FUSION_CONNECT").env_remove("LD_LIBRARY_PATH");

@@ -5,14 +5,14 @@
 
 use std::{
     io::{BufRead, stdin},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::Context;
 use clap::Args;
-use cuda::{CuResult, DeviceInfo, NoSink, Ordinal, Sink};
-use gpu::{Soft, SoftConfig};
+use cuda::{CuError, CuResult, DeviceInfo, NoSink, Ordinal, Sink};
+use gpu::{Native, Soft, SoftConfig};
 use hypervisor::{
     provider::{Driver, Found},
     worker::{Hello, Status},
@@ -112,6 +112,7 @@ impl Worker {
 /// What opens a session's GPUs.
 enum Gpus {
     Soft(SoftConfig),
+    Native(PathBuf),
 }
 
 impl Gpus {
@@ -122,10 +123,7 @@ impl Gpus {
                 config.compute_capability = capability.map_or(config.compute_capability, Capability::tenfold);
                 Ok(Self::Soft(config))
             }
-            Driver::Library(path) => {
-                let path = path.display();
-                Err(Failed::new(format!("`{path}` cannot be opened: vendors' drivers are not in this build")))
-            }
+            Driver::Library(path) => Ok(Self::Native(path.clone())),
         }
     }
 
@@ -141,16 +139,25 @@ impl Gpus {
                 }
                 Ok(Soft::open(config, hello.pid, sink)?)
             }
+            Self::Native(path) => Ok(Native::open(path, hello.pid, sink)?),
         }
     }
 
     fn devices(&self) -> Result<Vec<DeviceInfo>, Failed> {
-        match self {
-            Self::Soft(config) => {
-                let soft = Soft::open(config.clone(), std::process::id(), Arc::new(NoSink));
-                let soft = soft.map_err(|error| Failed::new(format!("the software GPU cannot be opened: {error}")))?;
-                Ok(cuda::Driver::info(&*soft).devices.clone())
-            }
+        let pid = std::process::id();
+        let opened: CuResult<Arc<dyn cuda::Driver>> = match self {
+            Self::Soft(config) => Soft::open(config.clone(), pid, Arc::new(NoSink)).map(|soft| soft as _),
+            Self::Native(path) => Native::open(path, pid, Arc::new(NoSink)).map(|native| native as _),
+        };
+        match opened {
+            Ok(driver) => Ok(driver.info().devices.clone()),
+            // A driver without a card is in order; it is just of no use.
+            Err(CuError::NO_DEVICE) => Ok(Vec::new()),
+            Err(error) => Err(Failed::new(match self {
+                Self::Soft(_) => format!("the software GPU cannot be opened: {error}"),
+                Self::Native(path) => format!("`{}` cannot be opened: {error}", path.display()),
+            })
+            .hint("expected `soft`, or the path of a `libcuda.so.1`")),
         }
     }
 }
