@@ -6,10 +6,8 @@
 //! checked; whatever a client does ends at worst its own session.
 
 mod dispatch;
-mod open;
 mod outlet;
 mod server;
 mod session;
 
-pub use open::{Gpu, WorkerError, WorkerOptions, run, start};
 pub use server::{Open, Worker, WorkerConfig, serve};

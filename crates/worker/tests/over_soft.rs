@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use cuda::*;
+use gpu::{Soft, SoftConfig};
 use wire::{Endpoint, Remote};
-use worker::{Gpu, Worker, WorkerOptions};
+use worker::{Worker, WorkerConfig};
 
 const ADD_PTX: &[u8] = br"
 .version 8.0
@@ -60,7 +61,10 @@ AGAIN:
 ";
 
 fn start_soft(endpoint: Endpoint, vram: u64) -> Worker {
-    worker::start(WorkerOptions { vram: Some(vram), ..WorkerOptions::new(endpoint, Gpu::Soft) }).unwrap()
+    let open = |hello: &wire::hello::Hello, sink: Arc<dyn Sink>| {
+        Ok(Soft::open(SoftConfig::default(), hello.pid, sink)? as Arc<dyn Driver>)
+    };
+    start(&endpoint, WorkerConfig::new(vram, open))
 }
 
 fn open(worker: &Worker) -> (Remote, ModuleLoad) {
