@@ -1,5 +1,5 @@
 //! A worker with a fake GPU, and clients of it.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
