@@ -84,6 +84,8 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) place: usize,
     pub(super) at: Position,
     pub(super) vector_masks: HashMap<(Value, Block, Width), Vec<Value>>,
+    /// Set while the end of a block is emitted at which lanes may stand back.
+    pub(super) deferred: Option<Variable>,
     pub(super) failure: Option<ExecError>,
 }
 
@@ -226,7 +228,7 @@ pub(super) fn vector_count(width: Width) -> usize {
 pub(super) fn machine() -> Result<OwnedTargetIsa, ExecError> {
     let failed = |reason: String| ExecError::Internal { kernel: String::new(), reason };
     let mut flags = cranelift_codegen::settings::builder();
-    let verify = if cfg!(test) { "true" } else { "false" };
+    let verify = if cfg!(test) && std::env::var_os("TENSOR_FUSION_NO_VERIFY").is_none() { "true" } else { "false" };
     for (name, value) in [
         ("opt_level", "speed"),
         ("enable_verifier", verify),
@@ -298,6 +300,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
             place: 0,
             at: Position::default(),
             vector_masks: HashMap::new(),
+            deferred: None,
             failure: None,
         };
         emitter.function(&mut positions);
@@ -318,6 +321,9 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
     let compiled = context.compile(&*isa, &mut Default::default()).map_err(|e| internal(format!("{:?}", e.inner)))?;
     let mut code = compiled.code_buffer().to_vec();
     relocate(&mut code, compiled).map_err(internal)?;
+    if cfg!(test) && let Some(path) = std::env::var_os("TENSOR_FUSION_DUMP_CODE") {
+        std::fs::write(path, &code).map_err(|e| internal(e.to_string()))?;
+    }
     let positions = compiled
         .buffer
         .get_srclocs_sorted()

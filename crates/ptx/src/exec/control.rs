@@ -44,6 +44,7 @@ impl Emitter<'_, '_> {
     pub(super) fn end(&mut self, b: usize) {
         let flow = self.flow;
         let end = &flow.blocks[b].end;
+        self.deferred = None;
         if end.targets().iter().any(|t| *t <= b) {
             self.poll(b);
         }
@@ -110,6 +111,10 @@ impl Emitter<'_, '_> {
 
     fn diverge(&mut self, b: usize, targets: &[(usize, Value)]) {
         let mut candidates = self.waiting_blocks(b);
+        if let Some(deferred) = self.deferred.take() {
+            self.diverge_or_stand_back(b, targets, deferred);
+            return;
+        }
         for (t, lanes) in targets {
             self.add_waiting(b, *t, *lanes);
             if !candidates.contains(t) {
@@ -120,6 +125,41 @@ impl Emitter<'_, '_> {
         let last = targets.iter().map(|t| t.0).max().unwrap_or(0);
         candidates.retain(|x| *x < last);
         self.dispatch(&candidates, Some(last));
+    }
+
+    /// As [`Emitter::diverge`], in a loop that waits for other threads: when it has done so for long (the mask says), the
+    /// lanes that want another round stand back until the rest of the warp cannot go on. A lane may wait for what
+    /// another lane of its own warp does only after the loop.
+    fn diverge_or_stand_back(&mut self, b: usize, targets: &[(usize, Value)], deferred: Variable) {
+        let deferred = self.b.use_var(deferred);
+        let mut candidates = self.waiting_blocks(b);
+        let mut parked = self.parked_blocks(b);
+        for (t, lanes) in targets {
+            let mut lanes = *lanes;
+            if *t <= b {
+                let back = self.b.ins().band(lanes, deferred);
+                lanes = self.b.ins().band_not(lanes, deferred);
+                let variable = self.parked_variable(*t);
+                let back = if parked.contains(t) {
+                    let before = self.b.use_var(variable);
+                    self.b.ins().bor(before, back)
+                } else {
+                    back
+                };
+                self.b.def_var(variable, back);
+                if !parked.contains(t) {
+                    parked.push(*t);
+                }
+            }
+            self.add_waiting(b, *t, lanes);
+            if !candidates.contains(t) {
+                candidates.push(*t);
+            }
+        }
+        candidates.sort_unstable();
+        self.dispatch(&candidates, None);
+        parked.sort_unstable();
+        self.park(&parked);
     }
 
     /// Goes on at the first of the blocks that has waiting lanes, else at the last one, which then is known to. Without
@@ -201,7 +241,7 @@ impl Emitter<'_, '_> {
             let (wait, done) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(any, wait, NO_ARGUMENTS, done, NO_ARGUMENTS);
             self.start(wait);
-            self.park(b, &parked);
+            self.park(&parked);
             self.start(done);
         }
         self.finish(status::DONE);
@@ -243,7 +283,7 @@ impl Emitter<'_, '_> {
             parked.push(next);
         }
         parked.sort_unstable();
-        self.park(b, &parked);
+        self.park(&parked);
     }
 
     /// Tells the runner that lanes have come to a barrier.
@@ -279,7 +319,7 @@ impl Emitter<'_, '_> {
     }
 
     /// Returns to the runner with lanes parked in front of blocks; on return they all go on.
-    fn park(&mut self, b: usize, parked: &[usize]) {
+    fn park(&mut self, parked: &[usize]) {
         let mut saved = super::bits::BitSet::new(self.target.kernel.registers.len());
         for x in parked {
             saved.union(&self.flow.live_in[*x]);
@@ -311,7 +351,7 @@ impl Emitter<'_, '_> {
             self.blend = None;
         }
         let zero = self.iconst(types::I32, 0);
-        if let ([only], true) = (parked, self.waiting_blocks(b).is_empty()) {
+        if let [only] = parked {
             let lanes = self.b.use_var(masks[0]);
             self.b.def_var(self.active, lanes);
             self.b.def_var(masks[0], zero);
@@ -381,6 +421,13 @@ impl Emitter<'_, '_> {
         let empty = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, fuel, 0);
         let (ask, on) = (self.b.create_block(), self.b.create_block());
         self.b.set_cold_block(ask);
+        let stands_back = self.flow.waits[b] && self.kinds.divergent[b];
+        let deferred = self.b.declare_var(types::I32);
+        if stands_back {
+            let zero = self.iconst(types::I32, 0);
+            self.b.def_var(deferred, zero);
+            self.deferred = Some(deferred);
+        }
         self.b.ins().brif(empty, ask, NO_ARGUMENTS, on, NO_ARGUMENTS);
         self.start(ask);
         self.call(helpers::poll, Detail::None);
@@ -403,6 +450,10 @@ impl Emitter<'_, '_> {
                 masks.push(self.parked_variable(x));
             }
             self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status::YIELDED);
+        }
+        if stands_back {
+            let all = self.iconst(types::I32, -1);
+            self.b.def_var(deferred, all);
         }
         self.b.ins().jump(on, NO_ARGUMENTS);
         self.start(on);

@@ -85,6 +85,26 @@ fn observes(op: &Op) -> bool {
     }
 }
 
+/// Whether a loop's end depends on what other threads may write meanwhile.
+fn spins(parts: &[FlowBlock<'_>], body: &BitSet) -> bool {
+    let mut tainted = std::collections::HashSet::new();
+    let mut changed = true;
+    while changed {
+        changed = false;
+        for instruction in body.iter().flat_map(|b| &parts[b].body) {
+            let mut hit = observes(&instruction.op);
+            operands::reads(instruction, &mut |r| hit |= tainted.contains(&r));
+            if hit {
+                operands::results(&instruction.op, &mut |r| changed |= tainted.insert(r));
+            }
+        }
+    }
+    body.iter().any(|b| match &parts[b].end {
+        End::Branch { p, .. } => tainted.contains(&p.register) && parts[b].end.targets().iter().any(|t| !body.contains(*t)),
+        _ => false,
+    })
+}
+
 /// Splits blocks at barriers. Numbers of the first parts are those of the kernel's blocks.
 fn split(blocks: &[Block]) -> Vec<FlowBlock<'_>> {
     let mut parts: Vec<FlowBlock<'_>> = vec![FlowBlock { body: vec![], end: End::Exit }; blocks.len()];
@@ -248,7 +268,7 @@ impl<'k> Flow<'k> {
         order.iter().enumerate().for_each(|(i, b)| new[*b] = i);
         let mut waits = vec![false; order.len()];
         for (_, body) in &loops {
-            let waiting = body.iter().any(|b| parts[b].body.iter().any(|i| observes(&i.op)));
+            let waiting = spins(&parts, body);
             body.iter().filter(|_| waiting).for_each(|b| waits[new[b]] = true);
         }
         let blocks: Vec<FlowBlock<'k>> = order
@@ -300,8 +320,17 @@ impl<'k> Flow<'k> {
                     targets.iter().for_each(|t| {
                         after.insert(*t);
                     });
-                    let bound = targets.iter().copied().max().unwrap_or(0);
+                    // Lanes that wait for others may stand back until the rest of their warp cannot go on.
+                    let back: Vec<usize> =
+                        targets.iter().copied().filter(|t| *t <= b && self.waits[b]).collect();
+                    back.iter().for_each(|t| {
+                        after.insert(n + t);
+                    });
+                    let bound = if back.is_empty() { targets.iter().copied().max().unwrap_or(0) } else { n - 1 };
                     go(&after, bound, &mut pending, &mut work);
+                    if !back.is_empty() {
+                        resume(&after, n, &mut |after| go(after, n - 1, &mut pending, &mut work));
+                    }
                 }
                 end => {
                     for t in end.targets() {

@@ -106,12 +106,17 @@ struct Barrier {
 const OPEN: Barrier =
     Barrier { threads: 0, arrived: 0, waiting: 0, reduction: Reduction::None, count: 0, all: true, any: false };
 
+const FRESH: Warp = Warp { state: State::Ready, resume: 0, result: 0 };
+
 /// A block that has begun.
 struct Resident {
     at: [u32; 3],
     memory: u64,
     warps: Vec<Warp>,
     barriers: [Barrier; 16],
+    /// Barriers that somebody has come to, and warps that are done: one bit each.
+    touched: u32,
+    done: u32,
     left: usize,
 }
 
@@ -190,19 +195,19 @@ impl Bound {
         let memory = (scratch.memory as u64 + self.layout.params as u64).next_multiple_of(128);
         let mut context = self.context(scratch, environment);
         if self.shape.cooperative {
-            let all: Vec<Resident> = blocks
+            let mut all: Vec<Resident> = blocks
                 .clone()
                 .map(|i| self.begin(self.place(i), memory + (i - blocks.start) * self.layout.block() as u64))
                 .collect();
-            return self.interleave(&mut context, all);
+            return self.interleave(&mut context, &mut all);
         }
-        let simple = self.warps.len() == 1 && !self.code.has_barriers;
+        let mut resident = [self.begin([0; 3], memory)];
         for (count, index) in blocks.enumerate() {
             if count & 63 == 63 && environment.cancelled() {
                 return Err(self.cancelled(self.place(index)));
             }
             let at = self.place(index);
-            if simple || !self.code.has_barriers {
+            if !self.code.has_barriers {
                 self.enter_block(&mut context, at, memory);
                 for warp in 0..self.warps.len() {
                     self.enter_warp(&mut context, warp, memory);
@@ -213,7 +218,8 @@ impl Bound {
                     }
                 }
             } else {
-                self.interleave(&mut context, vec![self.begin(at, memory)])?;
+                resident[0].restart(at);
+                self.interleave(&mut context, &mut resident)?;
             }
         }
         Ok(())
@@ -230,8 +236,8 @@ impl Bound {
     }
 
     fn begin(&self, at: [u32; 3], memory: u64) -> Resident {
-        let warps = vec![Warp { state: State::Ready, resume: 0, result: 0 }; self.warps.len()];
-        Resident { at, memory, left: warps.len(), warps, barriers: [OPEN; 16] }
+        let warps = vec![FRESH; self.warps.len()];
+        Resident { at, memory, left: warps.len(), warps, barriers: [OPEN; 16], touched: 0, done: 0 }
     }
 
     fn enter_block(&self, context: &mut Context, at: [u32; 3], memory: u64) {
@@ -255,11 +261,11 @@ impl Bound {
     }
 
     /// Runs resident blocks in turn until all are done.
-    fn interleave(&self, context: &mut Context, mut blocks: Vec<Resident>) -> Result<(), Trap> {
+    fn interleave(&self, context: &mut Context, blocks: &mut [Resident]) -> Result<(), Trap> {
         let mut left = blocks.len();
         while left > 0 {
             let mut moved = false;
-            for block in &mut blocks {
+            for block in &mut *blocks {
                 if block.left == 0 {
                     continue;
                 }
@@ -301,18 +307,22 @@ impl Bound {
             }
             block.warps[i].resume = context.resume;
             let mut waiting = 0;
-            for arrival in std::mem::take(&mut context.arrivals) {
+            for arrival in context.arrivals.drain(..) {
                 waiting |= block.arrive(i, arrival);
             }
             match status {
                 status::DONE => {
                     block.warps[i].state = State::Done;
+                    block.done |= 1 << i;
                     block.left -= 1;
                 }
-                status::PARKED => block.warps[i].state = State::Waiting(waiting),
+                // Lanes that only gave way to others of their warp wait for nothing.
+                status::PARKED if waiting != 0 => block.warps[i].state = State::Waiting(waiting),
                 _ => {}
             }
-            block.open();
+            if block.touched != 0 {
+                block.open();
+            }
         }
         Ok(moved)
     }
@@ -339,6 +349,7 @@ impl Resident {
     fn arrive(&mut self, warp: usize, arrival: Arrival) -> u32 {
         let id = arrival.id as usize & 15;
         let barrier = &mut self.barriers[id];
+        self.touched |= 1 << id;
         barrier.arrived |= 1 << warp;
         barrier.threads = barrier.threads.max(arrival.threads);
         barrier.count += arrival.holds.count_ones();
@@ -356,20 +367,14 @@ impl Resident {
 
     /// Opens the barriers that all have come to.
     fn open(&mut self) {
-        let mut absent = 0u32;
-        for (i, warp) in self.warps.iter().enumerate() {
-            if warp.state == State::Done {
-                absent |= 1 << i;
-            }
-        }
         let all = if self.warps.len() == 32 { u32::MAX } else { (1 << self.warps.len()) - 1 };
-        for id in 0..16 {
+        let mut touched = self.touched;
+        while touched != 0 {
+            let id = touched.trailing_zeros() as usize;
+            touched &= touched - 1;
             let barrier = self.barriers[id];
-            if barrier.arrived == 0 {
-                continue;
-            }
             let complete = if barrier.threads == 0 {
-                barrier.arrived | absent == all
+                barrier.arrived | self.done == all
             } else {
                 32 * barrier.arrived.count_ones() >= barrier.threads
             };
@@ -377,22 +382,32 @@ impl Resident {
                 continue;
             }
             let result = match barrier.reduction {
-                Reduction::None => 0,
-                Reduction::Popc => barrier.count,
-                Reduction::And => u32::from(barrier.all),
-                Reduction::Or => u32::from(barrier.any),
+                Reduction::None => None,
+                Reduction::Popc => Some(barrier.count),
+                Reduction::And => Some(u32::from(barrier.all)),
+                Reduction::Or => Some(u32::from(barrier.any)),
             };
-            for (i, warp) in self.warps.iter_mut().enumerate().filter(|(i, _)| barrier.waiting >> i & 1 == 1) {
-                if barrier.reduction != Reduction::None {
-                    warp.result = result;
-                }
+            for (_, warp) in self.warps.iter_mut().enumerate().filter(|(i, _)| barrier.waiting >> i & 1 == 1) {
+                warp.result = result.unwrap_or(warp.result);
                 if let State::Waiting(ids) = warp.state {
                     let ids = ids & !(1 << id);
                     warp.state = if ids == 0 { State::Ready } else { State::Waiting(ids) };
                 }
-                let _place = i;
             }
             self.barriers[id] = OPEN;
+            self.touched &= !(1 << id);
+        }
+    }
+
+    /// Begins another block in the same place.
+    fn restart(&mut self, at: [u32; 3]) {
+        self.at = at;
+        self.warps.fill(FRESH);
+        self.left = self.warps.len();
+        self.done = 0;
+        if self.touched != 0 {
+            self.barriers = [OPEN; 16];
+            self.touched = 0;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod oracle;
 mod random;
+mod speed;
 
 use super::*;
 use crate::ir::*;
