@@ -100,7 +100,9 @@ fn spins(parts: &[FlowBlock<'_>], body: &BitSet) -> bool {
         }
     }
     body.iter().any(|b| match &parts[b].end {
-        End::Branch { p, .. } => tainted.contains(&p.register) && parts[b].end.targets().iter().any(|t| !body.contains(*t)),
+        End::Branch { p, .. } => {
+            tainted.contains(&p.register) && parts[b].end.targets().iter().any(|t| !body.contains(*t))
+        }
         _ => false,
     })
 }
@@ -321,8 +323,7 @@ impl<'k> Flow<'k> {
                         after.insert(*t);
                     });
                     // Lanes that wait for others may stand back until the rest of their warp cannot go on.
-                    let back: Vec<usize> =
-                        targets.iter().copied().filter(|t| *t <= b && self.waits[b]).collect();
+                    let back: Vec<usize> = targets.iter().copied().filter(|t| *t <= b && self.waits[b]).collect();
                     back.iter().for_each(|t| {
                         after.insert(n + t);
                     });

@@ -12,6 +12,7 @@ use crate::ir::{AtomicOp, Op, Space, Type, Width};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 mod atomics;
+pub(super) mod matrix;
 mod runtime;
 mod warp;
 
@@ -28,7 +29,8 @@ pub(super) fn for_operation(op: &Op) -> Helper {
         Op::Elect { .. } => warp::elect,
         Op::Runtime { .. } => runtime::call,
         Op::CopyAsync { .. } => copy_async,
-        Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix { .. } | Op::Mma { .. } => warp::matrix,
+        Op::Mma { .. } => matrix::product,
+        Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix { .. } => matrix::movement,
         Op::IsSpace { .. } => is_space,
         _ => lanes,
     }
@@ -86,65 +88,86 @@ unsafe fn resolve(
     mask: u32,
     size: usize,
 ) -> [u64; 32] {
-    let mut found = [0u64; 32];
     // SAFETY: generated code has put addresses of this form into slot 0.
-    let at = |i: usize, size: usize| unsafe { read(data.add(slot(0) + i * size), size) };
+    let mut found = unsafe { addresses(access, data) };
+    let align = (size as u64).min(16).next_power_of_two() - 1;
     // SAFETY: the context is the running one.
     let c = unsafe { &*context };
-    for lane in lanes_of(mask) {
-        let base = match access.form {
-            Form::Uniform => at(0, 8),
-            Form::Wide => at(lane, 8),
-            Form::Narrow => at(lane, 4),
-            Form::Rows { lanes, stride } => at(lane / lanes, 8).wrapping_add_signed(stride * (lane % lanes) as i64),
-            Form::NarrowRows { lanes, stride } => {
-                u64::from((at(lane / lanes, 8) as u32).wrapping_add((stride * (lane % lanes) as i64) as u32))
-            }
-            Form::Extended { lanes, signed, stride, scale } => {
-                let rows = 32 / lanes;
-                let low =
-                    (at(lane / lanes, 8) as u32).wrapping_add((stride.wrapping_mul((lane % lanes) as i32)) as u32);
-                let wide = if signed { i64::from(low as i32) } else { i64::from(low) };
-                at(rows + lane / lanes, 8).wrapping_add_signed(wide.wrapping_mul(scale))
-            }
-        };
-        found[lane] = base.wrapping_add_signed(access.offset);
+    let (base, bound, per_lane, absolute) = match access.space {
+        Space::Generic | Space::Global | Space::Const => (0, c.window_size, 0, c.window_base),
+        Space::Shared => (c.shared, c.shared_bytes, 0, 0),
+        Space::Local => (c.local, c.local_bytes, c.local_stride, 0),
+        Space::Param => (c.params, c.param_bytes, 0, 0),
+    };
+    let mut outside = 0u32;
+    let mut crooked = 0u32;
+    let narrow = bound < size as u64;
+    let limit = bound.wrapping_sub(size as u64);
+    for (lane, a) in found.iter_mut().enumerate() {
+        outside |= u32::from(narrow | (a.wrapping_sub(absolute) > limit)) << lane;
+        crooked |= u32::from(*a & align != 0) << lane;
+        *a = a.wrapping_add(base).wrapping_add(per_lane * lane as u64);
     }
-    let align = (size as u64).min(16).next_power_of_two() - 1;
-    // SAFETY: the site belongs to the code that runs.
-    let position = unsafe { (*site).at };
-    let trap = |kind, address| -> ! {
-        let fault = Fault { kind, address: Some(address), at: position, message: None };
+    let failed = (outside | crooked) & mask;
+    if failed != 0 {
+        let lane = failed.trailing_zeros() as usize;
+        let kind = if outside >> lane & 1 == 1 { TrapKind::IllegalAddress } else { TrapKind::MisalignedAddress };
+        // SAFETY: the site belongs to the code that runs.
+        let at = unsafe { (*site).at };
         // SAFETY: generated code runs below us; nothing here needs dropping.
-        unsafe { fail(context, fault) }
+        unsafe { fail(context, Fault { kind, address: Some(found[lane]), at, message: None }) }
+    }
+    found
+}
+
+/// Addresses (or offsets) of all lanes, unchecked; of inactive lanes they mean nothing.
+unsafe fn addresses(access: &Access, data: *const u8) -> [u64; 32] {
+    let mut found = [0u64; 32];
+    // SAFETY: slot 0 holds what the form says.
+    let (wide, narrow) = unsafe {
+        let at = data.add(slot(0));
+        (at.cast::<[u64; 32]>(), at.cast::<[u32; 32]>())
     };
-    let (base, bound, per_lane) = match access.space {
-        Space::Generic | Space::Global | Space::Const => {
-            for lane in lanes_of(mask) {
-                let a = found[lane];
-                if a.wrapping_sub(c.window_base) > c.window_size - size as u64 {
-                    trap(TrapKind::IllegalAddress, a);
-                }
-                if a & align != 0 {
-                    trap(TrapKind::MisalignedAddress, a);
+    // SAFETY: as above; the whole slot belongs to the data.
+    let word = |i: usize| unsafe { wide.cast::<u64>().add(i).read() };
+    match access.form {
+        Form::Uniform => found = [word(0); 32],
+        // SAFETY: as above.
+        Form::Wide => found = unsafe { wide.read() },
+        Form::Narrow => {
+            // SAFETY: as above.
+            let offsets = unsafe { narrow.read() };
+            (0..32).for_each(|i| found[i] = u64::from(offsets[i]));
+        }
+        Form::Rows { lanes, stride } => {
+            for row in 0..32 / lanes {
+                let base = word(row);
+                (0..lanes)
+                    .for_each(|i| found[row * lanes + i] = base.wrapping_add_signed(stride.wrapping_mul(i as i64)));
+            }
+        }
+        Form::NarrowRows { lanes, stride } => {
+            for row in 0..32 / lanes {
+                let base = word(row) as u32;
+                for i in 0..lanes {
+                    found[row * lanes + i] = u64::from(base.wrapping_add((stride as u32).wrapping_mul(i as u32)));
                 }
             }
-            return found;
         }
-        Space::Shared => (c.shared, c.shared_bytes, 0),
-        Space::Local => (c.local, c.local_bytes, c.local_stride),
-        Space::Param => (c.params, c.param_bytes, 0),
-    };
-    for lane in lanes_of(mask) {
-        let offset = found[lane];
-        let own = base + per_lane * lane as u64;
-        if bound < size as u64 || offset > bound - size as u64 {
-            trap(TrapKind::IllegalAddress, own.wrapping_add(offset));
+        Form::Extended { lanes, signed, stride, scale } => {
+            let rows = 32 / lanes;
+            for row in 0..rows {
+                let (base, high) = (word(row) as u32, word(rows + row));
+                for i in 0..lanes {
+                    let low = base.wrapping_add((stride as u32).wrapping_mul(i as u32));
+                    let wide = if signed { i64::from(low as i32) } else { i64::from(low) };
+                    found[row * lanes + i] = high.wrapping_add_signed(wide.wrapping_mul(scale));
+                }
+            }
         }
-        if offset & align != 0 {
-            trap(TrapKind::MisalignedAddress, own + offset);
-        }
-        found[lane] = own + offset;
+    }
+    for a in &mut found {
+        *a = a.wrapping_add_signed(access.offset);
     }
     found
 }
@@ -210,6 +233,14 @@ pub(super) unsafe extern "C" fn store(context: *mut Context, site: *const Site, 
     let size = bytes_of(access.ty);
     // SAFETY: as the caller.
     let addresses = unsafe { resolve(context, site, access, data, mask, size * access.count) };
+    if access.count == 1 && size == 4 {
+        let from = data.wrapping_add(value_slot(&access.widths, 0)).cast::<u32>();
+        for lane in lanes_of(mask) {
+            // SAFETY: the address is checked; the slot has 32 lanes.
+            unsafe { (addresses[lane] as *mut u32).write_volatile(from.add(lane).read()) };
+        }
+        return;
+    }
     for (i, width) in access.widths.iter().enumerate() {
         let from = data.wrapping_add(value_slot(&access.widths, i));
         for lane in lanes_of(mask) {

@@ -727,17 +727,11 @@ impl Emitter<'_, '_> {
 /// The operands of an operation in the order in which helpers get them.
 pub(super) fn arguments(op: &Op) -> Vec<Argument> {
     use Argument::{Predicate as P, Value as V};
-    let half = |w: Width| match w {
-        Width::B128 => Width::B64,
-        Width::B64 => Width::B32,
-        _ => Width::B16,
-    };
     let double = |w: Width| match w {
         Width::B16 => Width::B32,
         Width::B32 => Width::B64,
         _ => Width::B128,
     };
-    let _half = half;
     match op {
         Op::Mov { ty, a, .. } => vec![V(*a, width_of(*ty))],
         Op::Unpack { d, part, a } => {
@@ -795,17 +789,13 @@ pub(super) fn arguments(op: &Op) -> Vec<Argument> {
         Op::Elect { mask, .. } => vec![V(*mask, Width::B32)],
         Op::Runtime { a, .. } => a.iter().map(|a| V(*a, Width::B64)).collect(),
         Op::CopyAsync { to, from, source_bytes, .. } => {
-            let wide = |space: Space| match space {
-                Space::Shared | Space::Local | Space::Param => Width::B32,
-                _ => Width::B64,
-            };
-            let mut all = vec![V(to.base, wide(to.space)), V(from.base, wide(from.space))];
+            let mut all = vec![V(to.base, address_width(to.space)), V(from.base, address_width(from.space))];
             all.extend(source_bytes.iter().map(|b| V(*b, Width::B32)));
             all
         }
-        Op::LdMatrix { address, .. } => vec![V(address.base, Width::B32)],
+        Op::LdMatrix { address, .. } => vec![V(address.base, address_width(address.space))],
         Op::StMatrix { address, a, .. } => {
-            let mut all = vec![V(address.base, Width::B32)];
+            let mut all = vec![V(address.base, address_width(address.space))];
             all.extend(a.iter().map(|a| V(*a, Width::B32)));
             all
         }
@@ -816,5 +806,13 @@ pub(super) fn arguments(op: &Op) -> Vec<Argument> {
             [group(a, wide(types[1])), group(b, wide(types[2])), group(c, wide(types[3]))].concat()
         }
         _ => vec![],
+    }
+}
+
+/// How wide addresses of a space travel.
+fn address_width(space: Space) -> Width {
+    match space {
+        Space::Shared | Space::Local | Space::Param => Width::B32,
+        _ => Width::B64,
     }
 }

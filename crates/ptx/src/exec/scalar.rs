@@ -13,6 +13,7 @@ pub(super) fn supports(op: &Op) -> Result<(), String> {
     match op {
         Op::Unpack { a: _, part, d } if bytes(*part) * d.len() > 8 => Err("unpacking 128 bits".into()),
         Op::Pack { part, a, .. } if bytes(*part) * a.len() > 8 => Err("packing 128 bits".into()),
+        Op::Mma { .. } => super::helpers::matrix::supports(op),
         Op::SelP { ty, .. } | Op::Mov { ty, .. } if narrow(ty) => Err("128-bit values here".into()),
         _ => Ok(()),
     }

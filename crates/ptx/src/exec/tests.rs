@@ -3,6 +3,7 @@
 mod oracle;
 mod random;
 mod speed;
+mod text;
 
 use super::*;
 use crate::ir::*;

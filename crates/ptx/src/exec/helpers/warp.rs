@@ -1,6 +1,6 @@
 //! Operations among the lanes of a warp.
 
-use super::{Context, Site, lanes_of, mask_of, operation, read, write};
+use super::{Context, Site, lanes_of, mask_of, operation, read};
 use crate::exec::site::{bytes, slot, width_of};
 use crate::ir::{AtomicOp, Op, ShuffleMode, Type, VoteMode, Width};
 
@@ -178,10 +178,4 @@ pub(super) unsafe extern "C" fn elect(_: *mut Context, site: *const Site, data: 
     unsafe { groups(data, 0, active, &mut each) };
     // SAFETY: the predicate's slot follows the lane's.
     unsafe { set_word(data, if both { 2 } else { 1 }, 0, leaders) };
-}
-
-/// Matrix operations: not yet.
-pub(super) unsafe extern "C" fn matrix(_: *mut Context, _: *const Site, data: *mut u8) {
-    // SAFETY: code generation refuses these operations, so nothing calls this.
-    unsafe { write(data, 4, 0) };
 }

@@ -102,9 +102,11 @@ fn speed_of_common_kernels() {
     }
     let step = n * n * 4;
     let args = params(&[memory.address(0), memory.address(step), memory.address(2 * step), n as u64]);
-    for (name, kernel, block) in
-        [("naive", naive_product(), [16, 16, 1]), ("naive 32x8", naive_product(), [32, 8, 1]), ("tiled", matrix_product(), [16, 16, 1])]
-    {
+    for (name, kernel, block) in [
+        ("naive", naive_product(), [16, 16, 1]),
+        ("naive 32x8", naive_product(), [32, 8, 1]),
+        ("tiled", matrix_product(), [16, 16, 1]),
+    ] {
         let grid = [n as u32 / block[0], n as u32 / block[1], 1];
         let launch = prepared(&kernel, &memory, shape(grid, block), &args);
         let t = best(&launch, &memory, 5);
