@@ -152,12 +152,16 @@ impl Engine {
                     last = self.run_claim(task);
                     turn.leave(task.unclaimed() > 0);
                 }
+                turn.rest();
             }
             Work::Move(_) => {
                 while task.unclaimed() > 0 && !last {
                     last = self.run_claim(task);
                 }
             }
+        }
+        if last {
+            task.let_go();
         }
         let mut state = self.state.lock();
         state.active.retain(|other| other.unclaimed() > 0);
@@ -235,8 +239,7 @@ impl Engine {
     }
 
     fn trapped(&self, task: &Task, trap: &Trap) {
-        let Work::Kernel { module, index, .. } = &task.work else { return };
-        let name = module.info.functions.get(*index as usize).map_or("", |info| info.name.as_str());
+        let Work::Kernel { name, .. } = &task.work else { return };
         let error = match trap.kind {
             TrapKind::IllegalAddress => CuError::ILLEGAL_ADDRESS,
             TrapKind::MisalignedAddress => CuError::MISALIGNED_ADDRESS,

@@ -276,6 +276,23 @@ fn two_sessions_take_turns_on_one_device() {
 }
 
 #[test]
+fn an_idle_session_never_keeps_the_turn() {
+    let pair = [session("idle"), session("idle")];
+    for (soft, _) in &pair {
+        soft.mem_map(DEVICE, soft.info().addresses.base, 4096).unwrap();
+        load(soft, MODULE, &vector_add());
+    }
+    for round in 0..200_u32 {
+        let (soft, _) = &pair[round as usize % 2];
+        let base = soft.info().addresses.base;
+        // Few small blocks: executors and the waiting thread race for the last ones.
+        soft.launch(LEGACY, function(0), shape(2 + round % 7, 32), &params(&[base, base, base], 1)).unwrap();
+        soft.stream_synchronize(LEGACY).unwrap();
+        assert_eq!(soft.usage(DEVICE).unwrap().processes.len(), 1);
+    }
+}
+
+#[test]
 fn printed_text_is_there_after_synchronizing() {
     let (soft, report): (Arc<Soft>, Arc<Report>) = session("print");
     let code = text(

@@ -1,5 +1,6 @@
 //! Launches, checked before they are queued; limits and attributes that launches obey.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -113,9 +114,9 @@ impl Engine {
         if launch.scratch_bytes() as u64 > MOST_SCRATCH {
             return Err(CuError::LAUNCH_OUT_OF_RESOURCES);
         }
-        let work = Work::Kernel { launch, module, index: function.index, cooperative: shape.cooperative };
+        let work = Work::Kernel { launch, name: info.name.clone(), cooperative: shape.cooperative };
         let mut state = self.state.lock();
-        self.submit_work(&mut state, key, work, Vec::new())
+        self.submit_work(&mut state, key, work, vec![module as Arc<dyn Any + Send + Sync>])
     }
 
     fn check_shape(&self, module: &Loaded, index: u32, shape: &LaunchShape) -> CuResult {

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cuda::{HostBuffer, Region};
+use parking_lot::Mutex;
 use ptx::exec::Launch;
-
-use super::module::Loaded;
 
 /// Bytes of a copy or fill that make one piece.
 const PIECE: u64 = 1 << 20;
@@ -23,10 +22,8 @@ pub(super) enum Work {
     Kernel {
         /// What to run.
         launch: Launch,
-        /// Where it comes from.
-        module: Arc<Loaded>,
-        /// Its position there.
-        index: u32,
+        /// Its name, for messages.
+        name: String,
         /// The blocks must be resident together: all are one piece.
         cooperative: bool,
     },
@@ -66,7 +63,7 @@ pub(super) struct Task {
     /// It has failed: what has not begun will not.
     pub(super) failed: AtomicBool,
     /// What must not go away while it runs.
-    _keep: Vec<Arc<dyn Any + Send + Sync>>,
+    keep: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl std::fmt::Debug for Task {
@@ -93,8 +90,15 @@ impl Task {
             done: AtomicU64::new(0),
             batch: AtomicU64::new(1),
             failed: AtomicBool::new(false),
-            _keep: keep,
+            keep: Mutex::new(keep),
         }
+    }
+
+    /// Lets go of what it kept alive: it is done, and whoever waits for that may count on the memory being free, even if
+    /// an executor still holds the task for a moment.
+    pub(super) fn let_go(&self) {
+        let kept = std::mem::take(&mut *self.keep.lock());
+        drop(kept);
     }
 
     /// Pieces that nobody has claimed.

@@ -65,6 +65,18 @@ impl Turn {
         }
     }
 
+    /// Ends what an executor had entered for: nothing that would enter again may keep the turn from others. Needed because
+    /// a piece that was left for more may have been taken by somebody else meanwhile.
+    pub(super) fn rest(&self) {
+        let mut state = self.state.lock();
+        if state.held && state.running == 0 {
+            state.held = false;
+            state.yielding = false;
+            self.seat.release();
+            self.changed.notify_all();
+        }
+    }
+
     /// Ends a piece. `more`: the same executor will enter again at once.
     pub(super) fn leave(&self, more: bool) {
         let mut state = self.state.lock();
