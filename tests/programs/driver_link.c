@@ -44,6 +44,7 @@ int main(void) {
     CU(cuMemcpyDtoH, &got, out, 4);
     REQUIRE(got == 1234, "the linked kernel stored %u", got);
 
+    values[1] = (void *)sizeof error_log; // holds the length of the last messages now
     CU(cuLinkCreate, 2, options, values, &state);
     CUresult added = DRIVER(cuLinkAddData)(state, CU_JIT_INPUT_PTX, (void *)BROKEN, strlen(BROKEN) + 1, "broken", 0, NULL, NULL);
     CUresult completed = added ? added : DRIVER(cuLinkComplete)(state, &image, &size);

@@ -4,6 +4,7 @@
 //! asked for one goes on when it has returned.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 
 use cuda::{Sink, TicketId};
@@ -19,6 +20,8 @@ type Job = (Work, Sender<()>);
 #[derive(Default)]
 pub struct Callbacks {
     waiting: Mutex<HashMap<TicketId, Work>>,
+    /// Callbacks that have not returned.
+    unfinished: AtomicUsize,
     thread: Mutex<Option<Sender<Job>>>,
 }
 
@@ -31,12 +34,20 @@ impl std::fmt::Debug for Callbacks {
 impl Callbacks {
     /// Keeps `work` until a stream reaches `ticket`.
     pub(super) fn add(&self, ticket: TicketId, work: Work) {
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
         self.waiting.lock().insert(ticket, work);
+    }
+
+    /// Whether some callback has not returned yet.
+    pub(super) fn any_waiting(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire) > 0
     }
 
     /// Forgets work that will not be reached.
     pub(super) fn remove(&self, ticket: TicketId) {
-        drop(self.waiting.lock().remove(&ticket));
+        if self.waiting.lock().remove(&ticket).is_some() {
+            self.unfinished.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     fn run(&self, work: Work) {
@@ -76,6 +87,7 @@ impl Sink for Callbacks {
         let work = self.waiting.lock().remove(&ticket);
         if let Some(work) = work {
             self.run(work);
+            self.unfinished.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

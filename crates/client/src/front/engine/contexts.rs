@@ -147,6 +147,7 @@ impl Engine {
         // Work of the context is done before its memory goes away; a sticky error is no reason to keep anything.
         let drained = self.driver.context_synchronize(life.id);
         self.drop_streams_of(&life);
+        self.end_downloads(Done::Context(life.id));
         self.events.remove_where(|event| event.context == life.id);
         self.drop_modules_of(life.id);
         self.free_memory_of(&life);
@@ -378,6 +379,7 @@ impl Engine {
     pub fn context_synchronize(&self, life: &Life) -> CuResult {
         self.streams_idle(life.id);
         self.driver.context_synchronize(life.id)?;
+        self.end_downloads(Done::Context(life.id));
         self.release_pools(life.device, Done::Context(life.id))
     }
 

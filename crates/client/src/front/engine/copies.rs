@@ -145,6 +145,7 @@ impl Engine {
     }
 
     fn upload(&self, stream: &Stream, target: Region, source: Place, shape: Shape, bytes: u64) -> CuResult {
+        self.settle_source(source.address, source.extent(shape)?, stream)?;
         if source.region(shape).is_linear() {
             return raw::with_bytes(source.address, bytes, |data| self.driver.copy_to_device(stream.id, target, data))?;
         }
@@ -170,7 +171,9 @@ impl Engine {
         let length = usize::try_from(bytes).map_err(|_| CuError::INVALID_VALUE)?;
         if target.region(shape).is_linear() {
             // Into pageable memory CUDA waits too; only pinned memory is promised to stay until the stream is done.
-            let wait = wait || !self.pinned_for_write(target.address, bytes);
+            let wait = wait
+                || !self.pinned_for_write(target.address, bytes)
+                || !self.begin_download(target.address, bytes, stream);
             let buffer = HostBuffer { pointer: target.address as *mut u8, length };
             return self.driver.copy_to_host(stream.id, buffer, source, wait);
         }

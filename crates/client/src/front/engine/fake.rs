@@ -217,6 +217,7 @@ impl Driver for Fake {
     }
 
     fn stream_synchronize(&self, _: StreamId) -> CuResult {
+        self.state.lock().log.push("wait for a stream".to_owned());
         self.state.lock().sticky.map_or(Ok(()), Err)
     }
 

@@ -1,15 +1,17 @@
 //! Host memory that CUDA knows: allocated by it, or registered by the program.
 //!
-//! It belongs to this process. Asynchronous copies may go straight into it, so a piece that a copy was started into is
-//! only given back after the devices have been waited for.
+//! It belongs to this process. Asynchronous copies may go straight into it. So a piece that a copy was started into is
+//! only given back after the devices have been waited for, and bytes that a copy or a host function may still write
+//! are not read as the source of another copy before.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use cuda::{CuError, CuResult};
-use parking_lot::RwLock;
+use cuda::{ContextId, CuError, CuResult, StreamId};
+use parking_lot::{Mutex, RwLock};
 
-use super::{Engine, raw};
+use super::pools::Done;
+use super::{Engine, Stream, raw};
 
 const PAGE: u64 = 4096;
 /// `CU_MEMHOSTREGISTER_PORTABLE`, `_DEVICEMAP`, `_IOMEMORY`, `_READ_ONLY`.
@@ -34,7 +36,23 @@ struct Piece {
 #[derive(Debug, Default)]
 pub(super) struct Pinned {
     pieces: RwLock<BTreeMap<u64, Piece>>,
+    downloads: Mutex<Vec<Download>>,
+    /// Length of `downloads`, to be read without the lock.
+    download_count: AtomicUsize,
 }
+
+/// A copy into pinned memory that may not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Download {
+    start: u64,
+    end: u64,
+    /// `None` when the stream is gone; its work is not.
+    stream: Option<StreamId>,
+    context: ContextId,
+}
+
+/// More copies than this are not kept in mind: the next one waits.
+const MOST_DOWNLOADS: usize = 1024;
 
 /// What `cuPointerGetAttribute` says about pinned memory.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +169,68 @@ impl Engine {
             device: piece.device,
             buffer: piece.buffer,
         })
+    }
+
+    /// Keeps in mind that a copy into pinned memory is under way; whether it may be.
+    pub(super) fn begin_download(&self, address: u64, length: u64, stream: &Stream) -> bool {
+        let download =
+            Download { start: address, end: address + length, stream: Some(stream.id), context: stream.context };
+        let mut downloads = self.pinned.downloads.lock();
+        if downloads.contains(&download) {
+            return true;
+        }
+        if downloads.len() >= MOST_DOWNLOADS {
+            return false;
+        }
+        downloads.push(download);
+        self.pinned.download_count.store(downloads.len(), Ordering::Release);
+        true
+    }
+
+    /// A stream or context has been waited for, and with it the copies into pinned memory.
+    pub(super) fn end_downloads(&self, done: Done) {
+        if self.pinned.download_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut downloads = self.pinned.downloads.lock();
+        downloads.retain(|download| match done {
+            Done::Stream(stream) => Some(stream) != download.stream,
+            Done::Context(context) => context != download.context,
+        });
+        self.pinned.download_count.store(downloads.len(), Ordering::Release);
+    }
+
+    /// A stream is destroyed before its copies are done.
+    pub(super) fn orphan_downloads(&self, stream: StreamId) {
+        if self.pinned.download_count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        for download in self.pinned.downloads.lock().iter_mut().filter(|download| download.stream == Some(stream)) {
+            download.stream = None;
+        }
+    }
+
+    /// Before host bytes are read as a copy's source: waits for what may still write them in stream order.
+    pub(super) fn settle_source(&self, address: u64, length: u64, stream: &Stream) -> CuResult {
+        let end = address.saturating_add(length);
+        while self.pinned.download_count.load(Ordering::Acquire) > 0 {
+            let overlapping = |download: &&Download| download.start < end && address < download.end;
+            let Some(download) = self.pinned.downloads.lock().iter().find(overlapping).copied() else { break };
+            match download.stream {
+                Some(stream) => {
+                    self.driver.stream_synchronize(stream)?;
+                    self.end_downloads(Done::Stream(stream));
+                }
+                None => {
+                    self.driver.context_synchronize(download.context)?;
+                    self.end_downloads(Done::Context(download.context));
+                }
+            }
+        }
+        if self.callbacks.any_waiting() && self.pinned_info(address).is_some() {
+            self.driver.stream_synchronize(stream.id)?;
+        }
+        Ok(())
     }
 
     fn piece<T>(&self, address: u64, look: impl FnOnce(u64, &Piece) -> T) -> Option<T> {

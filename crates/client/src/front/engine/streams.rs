@@ -124,6 +124,7 @@ impl Engine {
     pub fn stream_destroy(&self, handle: u64) -> CuResult {
         let stream = self.streams.remove(handle).ok_or(CuError::INVALID_HANDLE)?;
         self.mark_idle(&stream);
+        self.orphan_downloads(stream.id);
         self.driver.stream_destroy(stream.id)
     }
 
@@ -134,6 +135,7 @@ impl Engine {
     pub fn stream_synchronize(&self, stream: &Stream) -> CuResult {
         self.mark_idle(stream);
         self.driver.stream_synchronize(stream.id)?;
+        self.end_downloads(Done::Stream(stream.id));
         self.release_pools(stream.device, Done::Stream(stream.id))
     }
 
@@ -145,6 +147,7 @@ impl Engine {
         if !self.driver.stream_query(stream.id)? {
             return Err(CuError::NOT_READY);
         }
+        self.end_downloads(Done::Stream(stream.id));
         self.release_pools(stream.device, Done::Stream(stream.id))
     }
 

@@ -320,3 +320,23 @@ fn sticky_errors_come_back_until_the_context_is_gone() {
     assert_eq!(engine.primary_reset(0), Err(CuError::ILLEGAL_ADDRESS));
     assert_eq!(engine.primary_state(0), Ok((0, false)));
 }
+
+#[test]
+fn what_a_copy_may_still_write_is_not_read_before() {
+    let (engine, fake) = ready();
+    let life = engine.current().unwrap();
+    let stream = engine.stream(0).unwrap();
+    let device = engine.mem_alloc(&life, 64).unwrap();
+    let pinned = engine.host_alloc(128, 0).unwrap();
+    let download = |to| engine.copy(&stream, Place::host(to), Place::device(device), Shape::linear(64), false);
+    let upload = |from| engine.copy(&stream, Place::device(device), Place::host(from), Shape::linear(64), false);
+    let waits = || fake.state.lock().log.iter().filter(|line| *line == "wait for a stream").count();
+    upload(pinned).unwrap();
+    download(pinned).unwrap();
+    upload(pinned + 64).unwrap();
+    assert_eq!(waits(), 0, "other bytes");
+    upload(pinned + 32).unwrap();
+    assert_eq!(waits(), 1);
+    upload(pinned).unwrap();
+    assert_eq!(waits(), 1, "the copy is done");
+}
