@@ -9,6 +9,9 @@ use parking_lot::Mutex;
 
 use super::{Engine, JitOptions, Kernel, Life, Module, handle_of, image, raw};
 
+/// First byte of a fatbin's header.
+const FATBIN_FIRST: [u8; 1] = [0x50];
+
 /// A library.
 #[derive(Debug)]
 pub struct Library {
@@ -37,24 +40,24 @@ impl Library {
 }
 
 impl Engine {
-    /// Takes in a library. It is compiled now if the program wants to read messages and a context is there, else when
-    /// first used.
+    /// Takes in a library. A fatbin is compiled when first used, unless the program wants to read messages; other images
+    /// now, if a context is there.
     ///
     /// # Errors
     /// `INVALID_IMAGE`, or why it cannot be compiled.
     pub fn library_load(&self, address: u64, preserved: bool, options: &JitOptions) -> CuResult<u64> {
         let (start, length) = image::find_image(address)?;
-        let text = length > 0 && {
-            let mut first = [0];
-            raw::read(start, &mut first)?;
-            first != *b"\x50" && first != *b"\x7f"
-        };
+        // Fatbins hold many kernels of which a program may need none; other images are compiled at once, so that what is
+        // wrong with them is said here.
+        let mut first = [0];
+        raw::read(start, &mut first)?;
+        let eager = first != FATBIN_FIRST;
         let image = if preserved {
             Image::Preserved { address: start, length }
         } else {
             Image::Owned(image::read_image(start)?)
         };
-        self.library_of(image, options, text)
+        self.library_of(image, options, eager)
     }
 
     /// Takes in a library from a file's bytes.
