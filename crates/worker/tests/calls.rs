@@ -62,7 +62,7 @@ fn all_the_small_calls_arrive() {
         assert_eq!(remote.event_query(event), Ok(true));
     }
     remote.event_record(start, STREAM).unwrap();
-    launch(&remote, SLEEP, &30_u32.to_le_bytes()).unwrap();
+    launch(&remote, SLEEP, &200_u32.to_le_bytes()).unwrap();
     remote.event_record(end, STREAM).unwrap();
     assert_eq!(remote.event_query(end), Ok(false));
     assert_eq!(remote.stream_query(STREAM), Ok(false));
@@ -73,7 +73,7 @@ fn all_the_small_calls_arrive() {
     assert_eq!(remote.stream_query(other), Ok(false));
     remote.event_synchronize(end).unwrap();
     assert_eq!(remote.event_query(end), Ok(true));
-    assert!(remote.event_elapsed(start, end).unwrap() >= 29.0);
+    assert!(remote.event_elapsed(start, end).unwrap() >= 199.0);
     remote.context_synchronize(CONTEXT).unwrap();
     remote.stream_synchronize(other).unwrap();
     remote.mem_map(DEVICE, BASE, 256).unwrap();
@@ -140,11 +140,11 @@ fn copies_that_complete_later_are_there_after_a_wait() {
             remote.event_create(CONTEXT, event, false).unwrap();
             let mut back = vec![0; size];
             let begun = Instant::now();
-            launch(&remote, SLEEP, &60_u32.to_le_bytes()).unwrap();
+            launch(&remote, SLEEP, &400_u32.to_le_bytes()).unwrap();
             let source = Region::linear(BASE, size as u64);
             remote.copy_to_host(STREAM, buffer(&mut back), source, false).unwrap();
             remote.event_record(event, STREAM).unwrap();
-            assert!(begun.elapsed() < Duration::from_millis(50), "the call has waited");
+            assert!(begun.elapsed() < Duration::from_millis(350), "the call has waited");
             remote.event_synchronize(event).unwrap();
             assert!(back == bytes[..size]);
             let mut again = vec![0; size];
@@ -230,12 +230,12 @@ fn commands_of_two_threads_keep_their_order() {
 fn a_waiting_call_does_not_hold_up_other_threads() {
     let worker = start(&tcp(), config(1 << 30));
     let remote = client(&worker);
-    launch(&remote, SLEEP, &400_u32.to_le_bytes()).unwrap();
+    launch(&remote, SLEEP, &2000_u32.to_le_bytes()).unwrap();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             remote.stream_synchronize(STREAM).unwrap();
-            assert!(begun.elapsed() >= Duration::from_millis(390));
+            assert!(begun.elapsed() >= Duration::from_millis(1900));
         });
         scope.spawn(|| {
             for _ in 0..50 {
@@ -243,7 +243,7 @@ fn a_waiting_call_does_not_hold_up_other_threads() {
                 remote.event_create(CONTEXT, EventId(9), false).unwrap();
                 remote.event_synchronize(EventId(9)).unwrap();
             }
-            assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_millis(1800), "{:?}", begun.elapsed());
         });
     });
 }

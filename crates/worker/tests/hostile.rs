@@ -248,7 +248,7 @@ fn when_the_worker_goes_every_call_fails_soon() {
         let worker = start(&endpoint, config(1 << 30));
         let remote = client(&worker);
         remote.mem_map(DEVICE, BASE, 64 << 20).unwrap();
-        launch(&remote, SLEEP, &1500_u32.to_le_bytes()).unwrap();
+        launch(&remote, SLEEP, &6000_u32.to_le_bytes()).unwrap();
         let begun = Instant::now();
         let lost = Err(CuError::DEVICE_UNAVAILABLE);
         std::thread::scope(|scope| {
@@ -265,7 +265,7 @@ fn when_the_worker_goes_every_call_fails_soon() {
             std::thread::sleep(Duration::from_millis(100));
             drop(worker);
         });
-        assert!(begun.elapsed() < Duration::from_millis(1400), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(5000), "{:?}", begun.elapsed());
         assert_eq!(remote.stream_query(STREAM), Err(CuError::DEVICE_UNAVAILABLE));
         assert_eq!(launch(&remote, NOTHING, &[]), lost);
         assert_eq!(remote.usage(DEVICE).map(drop), lost);
