@@ -68,8 +68,16 @@ fn run_c(name: &str, source: &str, environment: &[(&str, &str)]) -> String {
 
 #[test]
 fn both_names_open_one_library() {
-    let printed = run_c("two-names", include_str!("two_names.c"), &[]);
-    assert_eq!(printed, "same instance\nfound cuInit\nnot found cuNoSuchThing\nabsent says 801\nnvml absent says 3\n");
+    let printed = run_c("two-names", include_str!("two_names.c"), &[("TENSOR_FUSION_LOG", "trace")]);
+    let expected = "\
+same instance
+found cuInit
+not found cuNoSuchThing
+absent says 801
+nvml absent says 3
+at exit 0
+";
+    assert_eq!(printed, expected);
 }
 
 #[test]

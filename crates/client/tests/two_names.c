@@ -1,9 +1,18 @@
 /* Opens the library under both names, as programs do that use CUDA and NVML. */
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef int (*call)(void);
 typedef int (*get_address)(const char *, void **, int, unsigned long long, int *);
+
+static int (*error_name)(int, const char **);
+
+/* The CUDA runtime calls us from here, when thread-local values are gone. */
+static void last(void) {
+    const char *name = NULL;
+    printf("at exit %d\n", error_name(2, &name));
+}
 
 int main(void) {
     void *cuda = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -12,6 +21,8 @@ int main(void) {
         printf("%s\n", dlerror());
         return 1;
     }
+    error_name = (int (*)(int, const char **))dlsym(cuda, "cuGetErrorName");
+    atexit(last);
     puts(dlsym(cuda, "nvmlInit_v2") == dlsym(nvml, "nvmlInit_v2") ? "same instance" : "two instances");
 
     get_address get = (get_address)dlsym(cuda, "cuGetProcAddress_v2");
