@@ -46,11 +46,14 @@ pub(super) struct Target<'a> {
     pub(super) local_stride: i64,
 }
 
+/// Helper sites; generated code holds their addresses, so each stays where it is.
+pub(super) type Sites = Vec<Box<Site>>;
+
 /// Machine code before it is placed.
 pub(super) struct Compiled {
     pub(super) code: Vec<u8>,
     pub(super) positions: Vec<(u32, Position)>,
-    pub(super) sites: Vec<Box<Site>>,
+    pub(super) sites: Sites,
     pub(super) frame_bytes: usize,
     pub(super) has_barriers: bool,
 }
@@ -74,7 +77,7 @@ pub(super) struct Emitter<'a, 'f> {
     /// Resume points: their blocks, in order of number from 1.
     pub(super) resumes: Vec<Block>,
     pub(super) entry_switch: Option<Block>,
-    pub(super) sites: Vec<Box<Site>>,
+    pub(super) sites: Sites,
     pub(super) data: StackSlot,
     pub(super) data_slots: usize,
     pub(super) frame_bytes: usize,

@@ -64,7 +64,7 @@ pub(super) fn fma64(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
     let low = a.mul_add(b, -high);
     let (s, e) = two_sum(high, c);
     let error = (s - nearest) + (e + low);
-    let exact_sign = if error == 0.0 { return signed_zero(rounding, nearest) } else { error };
+    let exact_sign = if error == 0.0 { return nearest } else { error };
     match rounding {
         Rounding::Rm | Rounding::Rmi if exact_sign < 0.0 => nearest.next_down(),
         Rounding::Rp | Rounding::Rpi if exact_sign > 0.0 => nearest.next_up(),
@@ -77,10 +77,6 @@ pub(super) fn fma64(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
         }
         _ => nearest,
     }
-}
-
-fn signed_zero(rounding: Rounding, v: f64) -> f64 {
-    if v == 0.0 && rounding == Rounding::Rm && v.is_sign_positive() { v } else { v }
 }
 
 fn two_sum(a: f64, b: f64) -> (f64, f64) {

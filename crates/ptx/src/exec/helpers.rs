@@ -12,6 +12,7 @@ use crate::ir::{AtomicOp, Op, Space, Type, Width};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 mod atomics;
+mod fast;
 pub(super) mod matrix;
 mod runtime;
 mod warp;
@@ -32,7 +33,7 @@ pub(super) fn for_operation(op: &Op) -> Helper {
         Op::Mma { .. } => matrix::product,
         Op::LdMatrix { .. } | Op::StMatrix { .. } | Op::MovMatrix { .. } => matrix::movement,
         Op::IsSpace { .. } => is_space,
-        _ => lanes,
+        _ => fast::find(op).unwrap_or(lanes),
     }
 }
 

@@ -1,8 +1,7 @@
 //! Machine code in executable memory.
 
 use super::ExecError;
-use super::code::Compiled;
-use super::site::Site;
+use super::code::{Compiled, Sites};
 use crate::Position;
 
 /// A compiled kernel.
@@ -13,7 +12,7 @@ pub(super) struct Code {
     pub(super) length: usize,
     pub(super) positions: Vec<(u32, Position)>,
     /// Generated code refers to them by address.
-    _sites: Vec<Box<Site>>,
+    _sites: Sites,
     pub(super) frame_bytes: usize,
     pub(super) has_barriers: bool,
 }

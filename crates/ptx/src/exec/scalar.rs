@@ -64,7 +64,7 @@ fn f32_in(m: &Modifiers, v: u64) -> f32 {
 
 fn f32_out(m: &Modifiers, v: f32) -> u64 {
     let v = if m.sat { if v > 0.0 { v.min(1.0) } else { 0.0 } } else { v };
-    let v = if m.relu && (v < 0.0 || v.is_nan() && false) { 0.0 } else { v };
+    let v = if m.relu && v < 0.0 { 0.0 } else { v };
     let v = if m.ftz { flush32(v) } else { v };
     u64::from(v.to_bits())
 }

@@ -20,6 +20,7 @@ const SCRATCH: usize = 8 << 20;
 impl Memory {
     pub(super) fn new(size: usize) -> Memory {
         let size = size.next_multiple_of(65536) + SCRATCH;
+        // SAFETY: a fresh anonymous mapping.
         let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -45,16 +46,19 @@ impl Memory {
     #[expect(clippy::mut_from_ref, reason = "memory that a device shares")]
     pub(super) fn slice<T>(&self, offset: usize, count: usize) -> &mut [T] {
         assert!(offset + count * size_of::<T>() <= self.size - SCRATCH);
+        // SAFETY: inside the mapping; tests look at it while no kernel runs.
         unsafe { std::slice::from_raw_parts_mut(self.base.add(offset).cast(), count) }
     }
 
     pub(super) fn scratch(&self) -> Scratch {
+        // SAFETY: the mapping's end is kept for this.
         unsafe { Scratch::new(self.base.add(self.size - SCRATCH), SCRATCH) }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        // SAFETY: our mapping.
         unsafe { libc::munmap(self.base.cast(), self.size) };
     }
 }
@@ -450,6 +454,7 @@ fn accesses_outside_of_memory_are_traps() {
     let trap = run(memory.address(2)).unwrap_err();
     assert_eq!((trap.kind, trap.address), (TrapKind::MisalignedAddress, Some(memory.address(2))));
     // A hole in the window.
+    // SAFETY: a page of our mapping that no slice is in use of.
     unsafe { libc::mprotect(memory.base.add(32768).cast(), 4096, libc::PROT_NONE) };
     let trap = run(memory.address(32768)).unwrap_err();
     assert_eq!((trap.kind, trap.address), (TrapKind::IllegalAddress, Some(memory.address(32768))));
@@ -468,4 +473,74 @@ fn a_runaway_kernel_can_be_cancelled() {
     surroundings.cancel.store(true, Ordering::Relaxed);
     let trap = launch(&w.kernel, &memory, shape([1, 1, 1], [64, 1, 1]), &[], &surroundings).unwrap_err();
     assert_eq!(trap.kind, TrapKind::Cancelled);
+}
+
+fn atomic(w: &mut Writer, op: AtomicOp, base: Reg, a: u64, b: Option<u64>) -> Reg {
+    let d = w.reg(Width::B32);
+    w.op(Op::Atomic {
+        op,
+        ty: Type::U32,
+        d: Some(d),
+        address: Address { space: Space::Global, base: r(base), offset: 0 },
+        a: imm(a),
+        b: b.map(imm),
+        semantics: Semantics::Relaxed,
+    });
+    d
+}
+
+#[test]
+fn lanes_of_one_warp_take_turns_at_a_lock() {
+    let mut w = Writer::new(16);
+    let [lock, count] = [0, 8].map(|o| w.param64(o));
+    let (spin, inside) = (w.block(), w.block());
+    w.end(Terminator::Jump(spin));
+    w.at(spin);
+    let old = atomic(&mut w, AtomicOp::Cas, lock, 0, Some(1));
+    let busy = w.compare(Compare::Ne, Type::U32, r(old), imm(0));
+    w.branch(busy, spin, inside);
+    w.at(inside);
+    let x = w.load(Space::Global, Type::U32, r(count), 0);
+    let x = w.binary(Binary::Add, Type::U32, r(x), imm(1));
+    w.store(Space::Global, Type::U32, r(count), 0, r(x));
+    atomic(&mut w, AtomicOp::Exch, lock, 0, None);
+    let memory = Memory::new(1 << 16);
+    let args = params(&[memory.address(0), memory.address(64)]);
+    launch(&w.kernel, &memory, shape([2, 1, 1], [64, 1, 1]), &args, &Surroundings::default()).unwrap();
+    assert_eq!(memory.slice::<u32>(64, 1)[0], 128);
+}
+
+#[test]
+fn blocks_of_a_cooperative_launch_wait_for_one_another() {
+    let mut w = Writer::new(16);
+    let [arrived, out] = [0, 8].map(|o| w.param64(o));
+    let tid = w.special(Special::Tid(0));
+    let leads = w.compare(Compare::Eq, Type::U32, r(tid), imm(0));
+    let (lead, spin, after) = (w.block(), w.block(), w.block());
+    w.branch(leads, lead, after);
+    w.at(lead);
+    atomic(&mut w, AtomicOp::Add, arrived, 1, None);
+    let all = w.special(Special::Nctaid(0));
+    w.end(Terminator::Jump(spin));
+    w.at(spin);
+    let seen = w.reg(Width::B32);
+    w.op(Op::Load {
+        ty: Type::U32,
+        d: vec![Some(seen)],
+        address: Address { space: Space::Global, base: r(arrived), offset: 0 },
+        semantics: Semantics::Acquire,
+    });
+    let early = w.compare(Compare::Lt, Type::U32, r(seen), r(all));
+    w.branch(early, spin, after);
+    w.at(after);
+    w.barrier();
+    let i = w.thread();
+    let place = w.element(out, i);
+    let seen = w.load(Space::Global, Type::U32, r(arrived), 0);
+    w.store(Space::Global, Type::U32, r(place), 0, r(seen));
+    let memory = Memory::new(1 << 16);
+    let args = params(&[memory.address(0), memory.address(4096)]);
+    let shape = LaunchShape { cooperative: true, ..shape([8, 1, 1], [64, 1, 1]) };
+    launch(&w.kernel, &memory, shape, &args, &Surroundings::default()).unwrap();
+    assert!(memory.slice::<u32>(4096, 512).iter().all(|v| *v == 8));
 }

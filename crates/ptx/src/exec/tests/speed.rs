@@ -16,6 +16,7 @@ fn prepared(kernel: &Kernel, memory: &Memory, shape: LaunchShape, args: &[u8]) -
 /// Seconds that this thread has run: others share the machine.
 fn processor_time() -> f64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid clock and a local to write to.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };
     t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
 }

@@ -1,5 +1,7 @@
 //! PTX text that compilers made, compiled and run.
 
+#![expect(clippy::needless_range_loop, reason = "threads are numbers that index several things")]
+
 use super::*;
 
 fn cases() -> Vec<(String, String)> {
