@@ -71,7 +71,7 @@ c.case("arrays_in_local_memory", "locals", [1], [32], [("in", "i32", v), ("out",
        [("out", "i32", [local_sum(i) for i in range(32)])])
 words = [i * 11 for i in range(12)]
 pair = list(struct.pack("<f4xd5b3x", 1.5, 40.25, 9, 8, 7, 6, 5))
-c.case("structs_by_value_indexed_at_run_time", "by_value", [1], [8], [("i32", words), ("bytes", [8] + pair), ("out", "i32", [0] * 8), ("i32", 3)],
+c.case("structs_by_value_indexed_at_run_time", "by_value", [1], [8], [("i32", words), ("bytes", pair), ("out", "i32", [0] * 8), ("i32", 3)],
        [("out", "i32", [words[3 + i] + 40 + 6 for i in range(8)])])
 f4 = [i * 0.25 for i in range(32)]
 i2 = list(range(16))
