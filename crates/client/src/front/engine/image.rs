@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn an_elf_file_ends_where_its_last_section_does() {
-        let mut elf = vec![0_u8; 64 + 64 + 10 + 20];
+        let mut elf = [0_u8; 64 + 64 + 10 + 20];
         elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
         elf[40..48].copy_from_slice(&74_u64.to_le_bytes());
         elf[58..60].copy_from_slice(&64_u16.to_le_bytes());
