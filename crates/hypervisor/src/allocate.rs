@@ -104,7 +104,7 @@ fn compute_fits(gpu: &Gpu, tflops: Option<Tflops>) -> bool {
 
 /// Half of what is free, in whole MiB: the next program that says nothing gets something too.
 fn default_vram(free: Option<Bytes>) -> Bytes {
-    let half_in_mib = free.unwrap_or_default().get() / 2 >> 20;
+    let half_in_mib = (free.unwrap_or_default().get() / 2) >> 20;
     Bytes::from_mib(half_in_mib.max(1))
 }
 

@@ -111,6 +111,10 @@ const PLACES: [&str; 8] = [
 /// The file that our own `libcuda.so.1` is a link to.
 pub const OUR_LIBRARY: &str = "libtensor_fusion_cuda.so";
 
+fn is_ours(library: &Path) -> bool {
+    library.canonicalize().is_ok_and(|file| file.file_name().is_some_and(|name| name == OUR_LIBRARY))
+}
+
 impl Default for Nvidia {
     fn default() -> Self {
         Self { candidates: PLACES.iter().map(|place| Path::new(place).join("libcuda.so.1")).collect() }
@@ -119,10 +123,7 @@ impl Default for Nvidia {
 
 impl Provider for Nvidia {
     fn find(&self, probe: &dyn Probe) -> Result<Option<Devices>, String> {
-        let real = |path: &PathBuf| {
-            let file = path.canonicalize().ok()?;
-            (file.file_name()? != OUR_LIBRARY).then_some(file)
-        };
+        let real = |path: &PathBuf| path.canonicalize().ok().filter(|file| !is_ours(file));
         for library in self.candidates.iter().filter_map(real) {
             let driver = Driver::Library(library);
             // A library without a card (a container image, a laptop with the driver installed) is no GPU.
@@ -145,7 +146,11 @@ pub struct Given(pub Driver);
 impl Provider for Given {
     fn find(&self, probe: &dyn Probe) -> Result<Option<Devices>, String> {
         let found = probe.devices(&self.0)?;
-        let vendor = if self.0 == Driver::Soft { Vendor::Software } else { Vendor::Nvidia };
+        let vendor = match &self.0 {
+            Driver::Library(path) if !is_ours(path) => Vendor::Nvidia,
+            // Our own library by its path is the software GPU too: programs must hand it PTX.
+            Driver::Soft | Driver::Library(_) => Vendor::Software,
+        };
         Ok((!found.is_empty()).then(|| Devices { vendor, driver: self.0.clone(), found }))
     }
 }
@@ -222,5 +227,8 @@ mod tests {
         assert_eq!(find(&[&given], &Fake(Ok(1))).unwrap().vendor, Vendor::Nvidia);
         assert_eq!(find(&[&given], &Fake(Err("it crashed"))).unwrap_err(), "it crashed");
         assert_eq!(find(&[&given], &Fake(Ok(0))).unwrap_err(), "no GPU was found");
+        let (_folder, nvidia) = libraries();
+        let ours = Given(Driver::Library(nvidia.candidates[1].clone()));
+        assert_eq!(find(&[&ours], &Fake(Ok(1))).unwrap().vendor, Vendor::Software);
     }
 }

@@ -97,10 +97,10 @@ impl Setter<'_> {
     /// A cache beside the one for NVIDIA's GPUs: what is in there is machine code.
     fn own_cache(&mut self, name: &str, theirs: &str) {
         let home = || (self.ours)("HOME").map(|home| PathBuf::from(home).join(theirs));
-        if let Some(cache) = (self.ours)(name).map(PathBuf::from).or_else(home) {
-            if cache.file_name().is_none_or(|last| last != "tensor-fusion") {
-                self.set(name, cache.join("tensor-fusion"));
-            }
+        let cache = (self.ours)(name).map(PathBuf::from).or_else(home);
+        // A run inside a run has ours already.
+        if let Some(cache) = cache.filter(|cache| cache.file_name().is_none_or(|last| last != "tensor-fusion")) {
+            self.set(name, cache.join("tensor-fusion"));
         }
     }
 }

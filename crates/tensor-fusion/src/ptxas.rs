@@ -60,11 +60,11 @@ fn understand(words: &[OsString]) -> Result<Work, String> {
             if matches!(*option, "-o" | "--output-file") {
                 output = Some(PathBuf::from(value));
             }
-        } else if !bytes.starts_with(b"-") {
-            if let Some(first) = input.replace(PathBuf::from(word)) {
-                let second = PathBuf::from(word);
-                return Err(format!("expected one input, got `{}` and `{}`", first.display(), second.display()));
-            }
+        } else if !bytes.starts_with(b"-")
+            && let Some(first) = input.replace(PathBuf::from(word))
+        {
+            let second = PathBuf::from(word);
+            return Err(format!("expected one input, got `{}` and `{}`", first.display(), second.display()));
         }
     }
     let input = input.ok_or("no input was given: expected a file with PTX")?;

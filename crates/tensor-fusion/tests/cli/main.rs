@@ -1,7 +1,7 @@
 //! The command line through the binary: what it says, and what it leaves behind. No CUDA program runs here, so these
 //! tests hold for any GPU.
 
-#![expect(clippy::tests_outside_test_module, reason = "the whole file is tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails by panicking")]
 
 mod bench;
 mod node;
