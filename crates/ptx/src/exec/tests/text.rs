@@ -225,3 +225,31 @@ fn kernels_print_and_assert() {
     assert_eq!(trap.kind, TrapKind::Assert);
     assert!(trap.message.ends_with("block: [0,0,0], thread: [0,0,0] Assertion `n < 100` failed."), "{}", trap.message);
 }
+
+#[test]
+fn doubles_become_integers() {
+    let op = |to, from, rounding| Op::Cvt {
+        to,
+        from,
+        modifiers: Modifiers { rounding, ..Modifiers::default() },
+        d: Reg(0),
+        a: imm(0),
+    };
+    let one = |op: Op, v: f64| scalar::evaluate(&op, &[v.to_bits()])[0] as u32 as i32;
+    assert_eq!(one(op(Type::S32, Type::F64, Rounding::Rzi), 40.25), 40);
+    assert_eq!(one(op(Type::S32, Type::F64, Rounding::Rzi), -40.75), -40);
+    assert_eq!(one(op(Type::S32, Type::F64, Rounding::Rpi), -40.75), -40);
+    assert_eq!(one(op(Type::S32, Type::F64, Rounding::Rni), 41.5), 42);
+    assert_eq!(one(op(Type::S32, Type::F64, Rounding::Rzi), 1e20), i32::MAX);
+    let memory = Memory::new(1 << 20);
+    let mut args: Vec<u8> = (0..12u32).flat_map(|i| (11 * i).to_le_bytes()).collect();
+    args.extend(1.5f32.to_le_bytes());
+    args.extend([0; 4]);
+    args.extend(40.25f64.to_le_bytes());
+    args.extend([9, 8, 7, 6, 5, 0, 0, 0]);
+    args.extend(memory.address(0).to_le_bytes());
+    args.extend(3u32.to_le_bytes());
+    run("memory", "by_value", &memory, 8, &args, &Surroundings::default()).unwrap();
+    let out = memory.slice::<i32>(0, 8);
+    assert_eq!(out, [79, 90, 101, 112, 123, 134, 145, 156]);
+}
