@@ -7,6 +7,7 @@
 
 #![expect(unsafe_code, reason = "runs machine code made at run time on memory lent by the caller")]
 
+mod arguments;
 mod arithmetic;
 mod bits;
 mod code;
@@ -26,6 +27,7 @@ mod run;
 mod scalar;
 mod site;
 mod values;
+mod vectors;
 
 use crate::{Position, ir};
 use kinds::RowClass;

@@ -115,14 +115,17 @@ impl Emitter<'_, '_> {
                     let wide = self.b.ins().uextend(types::I64, base);
                     let offset = self.b.ins().iadd_imm_s(wide, address.offset);
                     let end = self.b.ins().iadd_imm_s(offset, span as i64);
-                    // An offset below zero makes a huge end or a huge beginning; both fail.
-                    conditions.push(self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, end, size));
+                    // Both bounds are multiples of the alignment, so rotating keeps their order and makes misaligned ends
+                    // huge. An offset below zero makes a huge end or a huge beginning.
+                    let shift = i64::from(align.trailing_zeros());
+                    let (turned, limit) = if shift == 0 {
+                        (end, size)
+                    } else {
+                        (self.b.ins().rotr_imm_s(end, shift), self.b.ins().ushr_imm_s(size, shift))
+                    };
+                    conditions.push(self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, turned, limit));
                     if address.offset < 0 {
                         conditions.push(self.b.ins().icmp(IntCC::UnsignedLessThan, offset, end));
-                    }
-                    if align > 1 {
-                        let low = self.b.ins().band_imm_s(offset, align as i64 - 1);
-                        conditions.push(self.b.ins().icmp_imm_s(IntCC::Equal, low, 0));
                     }
                     pointers.push(self.b.ins().iadd(shared, offset));
                 }

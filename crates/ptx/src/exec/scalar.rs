@@ -648,7 +648,7 @@ fn test(how: FloatTest, ty: Type, v: u64) -> bool {
     }
 }
 
-/// Evaluates an operation for one lane: operands in the order of `lanes::arguments`, results in the order of
+/// Evaluates an operation for one lane: operands in the order of `arguments::arguments`, results in the order of
 /// `operands::results`. Predicates are 0 or 1 and already negated where the instruction says so.
 pub(super) fn evaluate(op: &Op, a: &[u64]) -> Results {
     let mut out = [0; 8];

@@ -1,6 +1,6 @@
 //! One thread at a time, one instruction after another: what kernels mean.
 
-use super::super::lanes::{Argument, arguments};
+use super::super::arguments::{Argument, arguments};
 use super::super::{operands, scalar, site};
 use crate::ir::*;
 use std::collections::HashMap;
