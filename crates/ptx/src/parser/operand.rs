@@ -2,6 +2,7 @@
 
 use super::{Parsed, Parser};
 use crate::ast::{Operand, OperandKind};
+use crate::diagnostics::Diagnostic;
 use crate::lexer::Token;
 
 impl<'a> Parser<'a> {
@@ -50,6 +51,17 @@ impl<'a> Parser<'a> {
                     self.advance();
                     if self.is(b'+') || self.is(b'-') {
                         OperandKind::Offset(name, self.offset()?)
+                    } else if self.take(b'[') {
+                        // `array[0]`, as tinygrad writes it: the address of the first element. Others would need its size.
+                        let index = self.constant_integer()?;
+                        self.expect(b']', "behind an index")?;
+                        if index != 0 {
+                            return Err(Diagnostic::error(
+                                at,
+                                format!("index {index} of `{name}`: expected 0, or `{name}+BYTES`"),
+                            ));
+                        }
+                        OperandKind::Name(name)
                     } else {
                         OperandKind::Name(name)
                     }
@@ -117,5 +129,22 @@ impl<'a> Parser<'a> {
                 return Ok(list);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn load(operand: &str) -> Result<crate::ir::Module, crate::Diagnostics> {
+        crate::load(&format!(
+            ".version 7.5 .target sm_80 .address_size 64 .visible .entry k() {{ .local .align 4 .b8 depot[16]; .reg .b64 %rd1;
+             mov.u64 %rd1, {operand}; ret; }}"
+        ))
+    }
+
+    #[test]
+    fn the_first_element_of_an_array_is_its_address() {
+        assert!(load("depot[0]").is_ok());
+        let text = load("depot[2]").map_err(|error| error.to_string());
+        assert!(text.as_ref().is_err_and(|text| text.contains("index 2 of `depot`")), "{text:?}");
     }
 }
