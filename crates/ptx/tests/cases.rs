@@ -5,7 +5,7 @@
 //! and `value TYPE VALUES` (parameters in order), `expect BUFFER TYPE VALUES`, `prints TEXT`, `traps assert`.
 
 #![expect(unsafe_code, reason = "lends memory to kernels")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use ptx::exec::{Environment, LaunchShape, Program, Scratch, TrapKind, Window};
 use std::collections::HashMap;
