@@ -17,7 +17,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("worker", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("hypervisor", &["cuda", "gpu", "limiter", "types"]),
-    ("tensor-fusion", &["client", "cuda", "gpu", "hypervisor", "limiter", "pool", "ptx", "types", "wire", "worker"]),
+    ("operator", &["pool", "types"]),
+    (
+        "tensor-fusion",
+        &["client", "cuda", "gpu", "hypervisor", "limiter", "operator", "pool", "ptx", "types", "wire", "worker"],
+    ),
     ("xtask", &["cuda"]),
 ];
 
