@@ -2,6 +2,7 @@
 // device buffers that free themselves, a fixed sequence of pseudo-random numbers, and distances in ULPs.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -97,27 +98,17 @@ template <typename T> void require_same(const std::vector<T> &got, const std::ve
     }
 }
 
-// Distance of two floats in units of the last place of the wanted one; NaN equals NaN.
-inline double ulps(float got, double want) {
+// Distance in units of the last place from the correctly rounded value, as the CUDA C++ Programming Guide counts it;
+// NaN equals NaN.
+template <typename T, typename Wide> double ulps(T got, Wide want) {
     if (std::isnan(want)) return std::isnan(got) ? 0 : INFINITY;
-    float rounded = (float)want;
+    T rounded = (T)want;
     if (got == rounded) return 0;
     if (std::isinf(rounded) || std::isinf(got)) return INFINITY;
+    const int digits = std::numeric_limits<T>::digits, least = std::numeric_limits<T>::min_exponent - digits;
     int exponent;
-    std::frexp(want, &exponent);
-    double unit = std::ldexp(1.0, std::max(exponent - 24, -149));
-    return std::fabs((double)got - want) / unit;
-}
-
-inline double ulps(double got, long double want) {
-    if (std::isnan(want)) return std::isnan(got) ? 0 : INFINITY;
-    double rounded = (double)want;
-    if (got == rounded) return 0;
-    if (std::isinf(rounded) || std::isinf(got)) return INFINITY;
-    int exponent;
-    frexpl(want, &exponent);
-    long double unit = ldexpl(1.0L, exponent - 53 > -1074 ? exponent - 53 : -1074);
-    return (double)(fabsl((long double)got - want) / unit);
+    std::frexp(rounded, &exponent);
+    return std::fabs((double)std::ldexp(got - rounded, -std::max(exponent - digits, least)));
 }
 
 // The last line of every program that passed.

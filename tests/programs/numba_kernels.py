@@ -175,7 +175,7 @@ def main():
     warp_sums[2, 128](lanes, sums)
     np.testing.assert_array_equal(sums, lanes.reshape(8, 32).sum(axis=1))
 
-    points = np.zeros(100, dtype=[("id", np.int32), ("x", np.float64), ("weight", np.float32)])
+    points = np.zeros(100, dtype=np.dtype([("id", np.int32), ("x", np.float64), ("weight", np.float32)], align=True))
     points["id"], points["x"], points["weight"] = np.arange(100), np.linspace(0, 1, 100), 0.5
     weighted = np.zeros(100)
     records[1, 128](points, weighted)

@@ -465,7 +465,7 @@ pub enum Op {
         position: Operand,
         length: Operand,
     },
-    /// a + b + carry (or a - b - borrow); the carry flag is a predicate register.
+    /// a + b + carry, or a + !b + carry; the carry flag is a predicate register. A missing carry is 0, or 1 of a difference.
     AddCarry {
         ty: Type,
         subtract: bool,

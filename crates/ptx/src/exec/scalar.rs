@@ -688,11 +688,12 @@ pub(super) fn evaluate(op: &Op, a: &[u64]) -> Results {
             out[0] = zext(*ty, r);
         }
         Op::AddCarry { ty, subtract, carry_in, .. } => {
-            let carry = if carry_in.is_some() { at(2) & 1 } else { 0 };
-            let (x, y) = (u128::from(zext(*ty, at(0))), u128::from(zext(*ty, at(1))));
+            // A difference is a sum with the complement, so the flag is set where nothing was borrowed. NVIDIA's code
+            // for 128-bit division counts on it: it reads the flag of `subc.cc` with `addc`.
+            let carry = if carry_in.is_some() { at(2) & 1 } else { u64::from(*subtract) };
             let width = bits(*ty);
-            let r =
-                if *subtract { x.wrapping_sub(y).wrapping_sub(u128::from(carry)) } else { x + y + u128::from(carry) };
+            let (x, y) = (zext(*ty, at(0)), zext(*ty, if *subtract { !at(1) } else { at(1) }));
+            let r = u128::from(x) + u128::from(y) + u128::from(carry);
             out[0] = zext(*ty, r as u64);
             out[1] = (r >> width) as u64 & 1;
         }
