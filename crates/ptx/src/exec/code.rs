@@ -165,6 +165,11 @@ impl<'a> Emitter<'a, '_> {
         Offset32::new(offset as i32)
     }
 
+    /// Makes the data slot reach at least so far.
+    pub(super) fn reserve_data(&mut self, end: usize) {
+        self.data_slots = self.data_slots.max(end / 256 + 1);
+    }
+
     /// Stores into the data slot.
     pub(super) fn put(&mut self, value: Value, offset: usize) {
         let offset = self.data_offset(offset);

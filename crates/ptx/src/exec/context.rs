@@ -14,6 +14,8 @@ pub(super) mod status {
     pub(in crate::exec) const YIELDED: u32 = 2;
     /// A trap is recorded in the context.
     pub(in crate::exec) const TRAPPED: u32 = 3;
+    /// The whole warp is parked at the barrier with this number less [`AT_BARRIER`], for all threads of the block.
+    pub(in crate::exec) const AT_BARRIER: u32 = 16;
 }
 
 /// A trap on its way from generated code to the caller.

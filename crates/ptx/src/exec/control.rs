@@ -159,7 +159,7 @@ impl Emitter<'_, '_> {
         candidates.sort_unstable();
         self.dispatch(&candidates, None);
         parked.sort_unstable();
-        self.park(&parked);
+        self.park_here(&parked);
     }
 
     /// Goes on at the first of the blocks that has waiting lanes, else at the last one, which then is known to. Without
@@ -241,7 +241,7 @@ impl Emitter<'_, '_> {
             let (wait, done) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(any, wait, NO_ARGUMENTS, done, NO_ARGUMENTS);
             self.start(wait);
-            self.park(&parked);
+            self.park_here(&parked);
             self.start(done);
         }
         self.finish(status::DONE);
@@ -267,6 +267,17 @@ impl Emitter<'_, '_> {
             self.start(wait);
         }
         let active = self.b.use_var(self.active);
+        if simple && threads.is_none() {
+            // Nothing to tell but the barrier's number, which the status does.
+            if let Val::Uniform(id) = self.read(id, Width::B32) {
+                let variable = self.parked_variable(next);
+                self.b.def_var(variable, active);
+                let id = self.b.ins().band_imm_s(id, 15);
+                let status = self.b.ins().iadd_imm_s(id, i64::from(status::AT_BARRIER));
+                self.park(&[next], status);
+                return;
+            }
+        }
         self.arrive(kind, id, threads.as_ref(), active);
         let variable = self.parked_variable(next);
         let lanes = if self.kinds.pending[b].contains(self.count() + next) {
@@ -283,7 +294,7 @@ impl Emitter<'_, '_> {
             parked.push(next);
         }
         parked.sort_unstable();
-        self.park(&parked);
+        self.park_here(&parked);
     }
 
     /// Tells the runner that lanes have come to a barrier.
@@ -318,14 +329,20 @@ impl Emitter<'_, '_> {
         self.call(helper, Detail::None);
     }
 
+    /// As [`Emitter::park`], having told of the arrivals.
+    fn park_here(&mut self, parked: &[usize]) {
+        let status = self.iconst(types::I32, i64::from(status::PARKED));
+        self.park(parked, status);
+    }
+
     /// Returns to the runner with lanes parked in front of blocks; on return they all go on.
-    fn park(&mut self, parked: &[usize]) {
+    fn park(&mut self, parked: &[usize], status: Value) {
         let mut saved = super::bits::BitSet::new(self.target.kernel.registers.len());
         for x in parked {
             saved.union(&self.flow.live_in[*x]);
         }
         let masks: Vec<Variable> = parked.iter().map(|x| self.parked_variable(*x)).collect();
-        self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status::PARKED);
+        self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status);
         // The results of a reduction, for the lanes that asked for it.
         let flow = self.flow;
         for block in &flow.blocks {
@@ -369,7 +386,7 @@ impl Emitter<'_, '_> {
 
     /// Saves registers and masks, returns with a status, and loads them again where the warp is resumed; emission goes
     /// on there.
-    fn suspend(&mut self, registers: &[Reg], masks: &[Variable], status: u32) {
+    fn suspend(&mut self, registers: &[Reg], masks: &[Variable], status: Value) {
         let flags = MemFlagsData::new().with_notrap();
         let frame = self.field(types::I64, offset_of!(Context, frame));
         let mut offset = 0;
@@ -398,7 +415,7 @@ impl Emitter<'_, '_> {
         self.resumes.push(resume);
         let number = self.iconst(types::I32, self.resumes.len() as i64);
         self.b.ins().store(trusted(), number, self.context, offset_of!(Context, resume) as i32);
-        self.finish(status);
+        self.b.ins().return_(&[status]);
         self.start(resume);
         let zero = self.iconst(types::I32, 0);
         for variable in self.waiting.clone() {
@@ -449,7 +466,8 @@ impl Emitter<'_, '_> {
             for x in self.parked_blocks(b) {
                 masks.push(self.parked_variable(x));
             }
-            self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status::YIELDED);
+            let status = self.iconst(types::I32, i64::from(status::YIELDED));
+            self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status);
         }
         if stands_back {
             let all = self.iconst(types::I32, -1);

@@ -253,9 +253,11 @@ impl Emitter<'_, '_> {
                 self.b.ins().jump(merge, &loaded);
             }
             Some(linear) if weak && self.can_stream(size, d.len(), &widths) => {
-                let full = self.is_full(mask);
-                let conditions: Vec<Value> = full.into_iter().chain(linear.conditions).collect();
-                self.require(&conditions, slow);
+                self.require(&linear.conditions, slow);
+                // Shared memory is all there, so lanes that are not active may read it too.
+                if address.space != Space::Shared {
+                    self.require_mapped(mask, &linear.pointers, lane_bytes, slow);
+                }
                 let elements = self.stream_in(ty, d.len(), &widths, &linear.pointers);
                 let mut loaded: Vec<BlockArg> = Vec::new();
                 for v in elements.iter().flatten() {
@@ -518,6 +520,85 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// Jumps to `slow` unless whole rows can be read although not all lanes are active: no row crosses a page, and each
+    /// has an active lane, so that it faults only where that lane would.
+    fn require_mapped(&mut self, mask: Value, pointers: &[Value], lane_bytes: usize, slow: Block) {
+        const PAGE: i64 = 4096;
+        let Some(full) = self.is_full(mask) else { return };
+        let lanes = self.row_lanes();
+        let (part, go) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(full, go, &[] as &[BlockArg], part, &[] as &[BlockArg]);
+        self.start(part);
+        for (row, pointer) in pointers.iter().enumerate() {
+            let bits = (((1i64 << lanes) - 1) << (lanes * row)) as u32 as i32;
+            let some = self.b.ins().band_imm_s(mask, i64::from(bits));
+            let place = self.b.ins().band_imm_s(*pointer, PAGE - 1);
+            let last = self.iconst(types::I64, PAGE - (lanes * lane_bytes) as i64);
+            let inside = self.b.ins().icmp(IntCC::UnsignedLessThanOrEqual, place, last);
+            self.require(&[some, inside], slow);
+        }
+        self.b.ins().jump(go, &[] as &[BlockArg]);
+        self.start(go);
+    }
+
+    /// Stores consecutive elements of those consecutive lanes that are active: 16 bytes at once where as many lanes
+    /// side by side are, else lane by lane.
+    fn store_part(&mut self, size: usize, elements: &[Vec<Value>], pointers: &[Value], mask: Value) {
+        let lanes = self.row_lanes();
+        let lane_bytes = size * elements.len();
+        let unit = match lane_bytes {
+            1 => types::I8,
+            2 => types::I16,
+            4 => types::I32,
+            8 => types::I64,
+            _ => types::I64X2,
+        };
+        let group = 16 / lane_bytes;
+        let group_bits = (1i64 << group) - 1;
+        self.reserve_data(slot(0) + 32 * lane_bytes);
+        let images: Vec<Value> = (0..pointers.len())
+            .map(|row| self.b.ins().stack_addr(types::I64, self.data, (slot(0) + row * lanes * lane_bytes) as i32))
+            .collect();
+        self.stream_out(size, elements, &images);
+        let own = MemFlagsData::new().with_notrap();
+        for (row, (image, pointer)) in images.into_iter().zip(pointers).enumerate() {
+            let mut left = mask;
+            if lanes < 32 {
+                left = self.b.ins().ushr_imm_s(left, (row * lanes) as i64);
+                left = self.b.ins().band_imm_s(left, (1i64 << lanes) - 1);
+            }
+            let [head, body, single, several, done] = std::array::from_fn(|_| self.b.create_block());
+            let rest = self.b.append_block_param(head, types::I32);
+            self.b.ins().jump(head, &[left.into()]);
+            self.start(head);
+            self.b.ins().brif(rest, body, &[] as &[BlockArg], done, &[] as &[BlockArg]);
+            self.start(body);
+            let lane = self.b.ins().ctz(rest);
+            let wide = self.b.ins().uextend(types::I64, lane);
+            let offset = self.b.ins().imul_imm_s(wide, lane_bytes as i64);
+            let from = self.b.ins().iadd(image, offset);
+            let to = self.b.ins().iadd(*pointer, offset);
+            let run = self.b.ins().ushr(rest, lane);
+            let run = self.b.ins().band_imm_s(run, group_bits);
+            let all = self.b.ins().icmp_imm_s(IntCC::Equal, run, group_bits);
+            self.b.ins().brif(all, several, &[] as &[BlockArg], single, &[] as &[BlockArg]);
+            self.start(several);
+            let v = self.b.ins().load(types::I64X2, own, from, 0);
+            self.b.ins().store(faulting(), v, to, 0);
+            let bits = self.iconst(types::I32, group_bits);
+            let bits = self.b.ins().ishl(bits, lane);
+            let after = self.b.ins().band_not(rest, bits);
+            self.b.ins().jump(head, &[after.into()]);
+            self.start(single);
+            let v = self.b.ins().load(unit, own, from, 0);
+            self.b.ins().store(faulting(), v, to, 0);
+            let less = self.b.ins().iadd_imm_s(rest, -1);
+            let after = self.b.ins().band(rest, less);
+            self.b.ins().jump(head, &[after.into()]);
+            self.start(done);
+        }
+    }
+
     /// `st`.
     pub(super) fn store(&mut self, ty: Type, address: &Address, a: &[Operand], semantics: Semantics, mask: Value) {
         let size = bytes_of(ty);
@@ -560,10 +641,16 @@ impl Emitter<'_, '_> {
             (Some(linear), _)
                 if linear.stride != 0 && weak && bytes(width) == size && self.can_stream(size, a.len(), &widths) =>
             {
-                let full = self.is_full(mask);
-                let conditions: Vec<Value> = full.into_iter().chain(linear.conditions).collect();
-                self.require(&conditions, slow);
+                self.require(&linear.conditions, slow);
                 let elements: Vec<Vec<Value>> = values.iter().map(|v| self.expand(v, width)).collect();
+                if let Some(full) = self.is_full(mask) {
+                    let (whole, part) = (self.b.create_block(), self.b.create_block());
+                    self.b.ins().brif(full, whole, &[] as &[BlockArg], part, &[] as &[BlockArg]);
+                    self.start(part);
+                    self.store_part(size, &elements, &linear.pointers, mask);
+                    self.b.ins().jump(merge, &[] as &[BlockArg]);
+                    self.start(whole);
+                }
                 self.stream_out(size, &elements, &linear.pointers);
                 self.b.ins().jump(merge, &[] as &[BlockArg]);
             }

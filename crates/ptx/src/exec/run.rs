@@ -1,6 +1,7 @@
 //! Executes blocks: every warp up to its next barrier, in turn, until all are done.
 
-use super::context::{Arrival, Context, Reduction, status};
+use super::context::status::{self, AT_BARRIER};
+use super::context::{Arrival, Context, Reduction};
 use super::kinds::RowClass;
 use super::place::Code;
 use super::{Environment, LaunchShape, Scratch, Trap, TrapKind, Window, enter, helpers};
@@ -316,6 +317,9 @@ impl Bound {
                     block.done |= 1 << i;
                     block.left -= 1;
                 }
+                AT_BARRIER.. => {
+                    block.warps[i].state = State::Waiting(waiting | block.arrive_whole(i, status - AT_BARRIER))
+                }
                 // Lanes that only gave way to others of their warp wait for nothing.
                 status::PARKED if waiting != 0 => block.warps[i].state = State::Waiting(waiting),
                 _ => {}
@@ -362,6 +366,16 @@ impl Resident {
             return 0;
         }
         barrier.waiting |= 1 << warp;
+        1 << id
+    }
+
+    /// Notes a whole warp that waits at a barrier for all others: the barrier, as a bit.
+    fn arrive_whole(&mut self, warp: usize, id: u32) -> u32 {
+        let barrier = &mut self.barriers[id as usize & 15];
+        self.touched |= 1 << id;
+        barrier.arrived |= 1 << warp;
+        barrier.waiting |= 1 << warp;
+        barrier.all = false;
         1 << id
     }
 

@@ -1,5 +1,6 @@
 //! Kernels as IR, run on the software GPU and compared with an interpreter of single threads.
 
+mod masked;
 mod oracle;
 mod random;
 mod speed;
