@@ -15,7 +15,7 @@ mod atomics;
 mod fast;
 pub(super) mod matrix;
 mod runtime;
-mod warp;
+pub(super) mod warp;
 
 /// Back edges between two polls.
 pub(super) const FUEL: i32 = 20_000;

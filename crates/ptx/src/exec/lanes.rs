@@ -4,10 +4,12 @@ use super::arguments::{Argument, arguments};
 use super::code::{Emitter, Val, scalar_type, vector_count, vector_type};
 use super::context::Context;
 use super::helpers;
+use super::helpers::warp::shuffle_source;
 use super::kinds::{Kind, extended_immediate, immediate, integer_width};
+use super::memory::words_order;
 use super::operands;
 use super::site::{Detail, slot};
-use crate::ir::{Binary, Op, Operand, Predicate, Reg, Space, Special, Ternary, Type, VoteMode, Width};
+use crate::ir::{Binary, Op, Operand, Predicate, Reg, ShuffleMode, Space, Special, Ternary, Type, VoteMode, Width};
 use cranelift_codegen::ir::{InstBuilder, Value, types};
 use std::mem::offset_of;
 
@@ -700,7 +702,46 @@ impl Emitter<'_, '_> {
 
     /// Operations among the lanes of a warp, through a helper.
     fn warp_operation(&mut self, op: &Op, mask: Value) {
+        if let Op::Shuffle { mode, d, p, a, b: Operand::Imm(b), c: Operand::Imm(c), .. } = op
+            && self.constant_shuffle(*mode, *d, *p, a, *b as u32, *c as u32)
+        {
+            return;
+        }
         self.collective(op, mask);
+    }
+
+    /// `shfl.sync` whose source lanes are known: vectors put together of at most two others each. Whether it is one.
+    fn constant_shuffle(&mut self, mode: ShuffleMode, d: Reg, p: Option<Reg>, a: &Operand, b: u32, c: u32) -> bool {
+        let mut holds = 0u32;
+        let mut orders = [(0usize, 0usize, [0u8; 4]); 8];
+        for (g, order) in orders.iter_mut().enumerate() {
+            let mut from = [0u32; 4];
+            for (i, from) in from.iter_mut().enumerate() {
+                let lane = (4 * g + i) as u32;
+                let (source, inside) = shuffle_source(mode, lane, b, c);
+                *from = source;
+                holds |= u32::from(inside) << lane;
+            }
+            let first = from[0] / 4;
+            let second = from.iter().map(|l| l / 4).find(|v| *v != first).unwrap_or(first);
+            if from.iter().any(|l| l / 4 != first && l / 4 != second) {
+                return false;
+            }
+            let words = from.map(|l| (l % 4 + if l / 4 == first { 0 } else { 4 }) as u8);
+            *order = (first as usize, second as usize, words);
+        }
+        let value = self.read(a, Width::B32);
+        let vectors = self.expand(&value, Width::B32);
+        let mixed = orders.map(|(first, second, words)| match words {
+            [0, 1, 2, 3] => vectors[first],
+            _ => self.shuffle(types::I32X4, vectors[first], vectors[second], words_order(words)),
+        });
+        self.write(d, Val::Vectors(mixed.to_vec()));
+        if let Some(p) = p {
+            let holds = self.iconst(types::I32, i64::from(holds));
+            self.write(p, Val::Mask(holds));
+        }
+        true
     }
 
     /// Operations that a helper does for all lanes at once.

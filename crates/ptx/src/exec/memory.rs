@@ -743,7 +743,7 @@ pub(super) fn value_slot(widths: &[Width], i: usize) -> usize {
 }
 
 /// Byte order of a shuffle of 32-bit words: 0 to 3 of the first vector, 4 to 7 of the second.
-fn words_order(words: [u8; 4]) -> [u8; 16] {
+pub(super) fn words_order(words: [u8; 4]) -> [u8; 16] {
     let mut order = [0; 16];
     for (i, word) in words.into_iter().enumerate() {
         for j in 0..4 {

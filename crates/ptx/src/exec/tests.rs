@@ -3,6 +3,7 @@
 mod masked;
 mod oracle;
 mod random;
+mod shuffles;
 mod speed;
 mod text;
 

@@ -14,6 +14,23 @@ unsafe fn set_word(data: *mut u8, i: usize, lane: usize, v: u32) {
     unsafe { data.add(slot(i) + 4 * lane).cast::<u32>().write(v) };
 }
 
+/// Where a lane of `shfl.sync` reads, and whether that is inside its segment.
+pub(in crate::exec) fn shuffle_source(mode: ShuffleMode, lane: u32, b: u32, c: u32) -> (u32, bool) {
+    let (l, b) = (lane, b & 31);
+    let (limit, segment) = (c & 31, c >> 8 & 31);
+    let highest = l & segment | limit & !segment;
+    let (j, inside) = match mode {
+        ShuffleMode::Up => (l.wrapping_sub(b), l as i32 - b as i32 >= highest as i32),
+        ShuffleMode::Down => (l + b, l + b <= highest),
+        ShuffleMode::Bfly => (l ^ b, l ^ b <= highest),
+        ShuffleMode::Idx => {
+            let j = l & segment | b & !segment;
+            (j, j <= highest)
+        }
+    };
+    (if inside { j & 31 } else { l }, inside)
+}
+
 /// `shfl.sync`.
 pub(super) unsafe extern "C" fn shuffle(_: *mut Context, site: *const Site, data: *mut u8) {
     let (op, ..) = operation(site);
@@ -24,19 +41,7 @@ pub(super) unsafe extern "C" fn shuffle(_: *mut Context, site: *const Site, data
     for lane in lanes_of(active) {
         // SAFETY: operands are in slots 1 and 2.
         let (b, c) = unsafe { (word(data, 1, lane) & 31, word(data, 2, lane)) };
-        let l = lane as u32;
-        let (limit, segment) = (c & 31, c >> 8 & 31);
-        let highest = l & segment | limit & !segment;
-        let (j, inside) = match mode {
-            ShuffleMode::Up => (l.wrapping_sub(b), l as i32 - b as i32 >= highest as i32),
-            ShuffleMode::Down => (l + b, l + b <= highest),
-            ShuffleMode::Bfly => (l ^ b, l ^ b <= highest),
-            ShuffleMode::Idx => {
-                let j = l & segment | b & !segment;
-                (j, j <= highest)
-            }
-        };
-        let from = if inside { j & 31 } else { l };
+        let (from, inside) = shuffle_source(*mode, lane as u32, b, c);
         holds |= u32::from(inside) << lane;
         // SAFETY: the values are in slot 0, the result's slot is 4.
         unsafe { set_word(data, 4, lane, word(data, 0, from as usize)) };
