@@ -101,20 +101,22 @@ impl Running {
                 Err(RecvTimeoutError::Disconnected) => {
                     self.kill_group("KILL");
                     self.child.wait().ok();
+                    let stderr = self.stderr();
                     return Err(format!(
                         "{} ended early\n--- stdout\n{}\n--- stderr\n{}",
                         self.name,
                         tail(&self.seen),
-                        self.stderr()
+                        stderr
                     ));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill_group("KILL");
+                    let stderr = self.stderr();
                     return Err(format!(
                         "{} did not say it\n--- stdout\n{}\n--- stderr\n{}",
                         self.name,
                         tail(&self.seen),
-                        self.stderr()
+                        stderr
                     ));
                 }
             }
@@ -155,11 +157,12 @@ impl Running {
                 Err(RecvTimeoutError::Timeout) => {
                     let stacks = stacks(self.child.id());
                     self.kill_group("KILL");
+                    let stderr = self.stderr();
                     return Err(format!(
                         "{} hangs after {limit:?}\n--- stdout\n{}\n--- stderr\n{}\n--- where\n{stacks}",
                         self.name,
                         tail(&self.seen),
-                        self.stderr()
+                        stderr
                     ));
                 }
             }

@@ -72,11 +72,6 @@ impl Server {
         Ok(Self { running, endpoint })
     }
 
-    /// Where it listens, as a URL.
-    pub(crate) fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
     /// `127.0.0.1:PORT` of a worker on TCP.
     pub(crate) fn address(&self) -> Result<&str, String> {
         let rest = self.endpoint.strip_prefix("tcp://").ok_or("not on TCP")?;
