@@ -67,10 +67,19 @@ impl Bench {
         serde_json::from_str(&self.ok(&format!("{words} --json"))).unwrap()
     }
 
-    /// `run OPTIONS -- sh -c SCRIPT`.
+    /// `run OPTIONS -- sh -c SCRIPT`. Whoever runs the tests may ignore signals (`nohup` does), and a shell cannot trap what
+    /// was ignored when it began: so with the defaults.
     pub(crate) fn script(&self, options: &str, script: &str) -> Command {
-        let mut command = self.command(&format!("run {options}"));
-        command.args(["--", "/bin/sh", "-c", script]);
+        let plain = self.command(&format!("run {options}"));
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,TERM,USR1").arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.args(["--", "/bin/sh", "-c", script]).stdin(Stdio::null());
         command
     }
 
