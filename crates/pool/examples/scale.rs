@@ -20,22 +20,15 @@ impl Random {
 
 fn inventory() -> Result<Inventory, InventoryError> {
     let mut inventory = Inventory::new();
+    let card = Amount::new(Tflops::new(365), Bytes::from_gib(48));
     for position in 0..10_000 {
         let node = inventory.add_node(&format!("node-{position}"))?;
         for index in 0..8 {
             inventory.add_gpu(Gpu {
-                uuid: format!("gpu-{position}-{index}"),
-                node,
-                index,
-                pool: "default".to_owned(),
                 model: if position % 3 == 0 { "H100_SXM" } else { "L40S" }.to_owned(),
                 vendor: "NVIDIA".to_owned(),
                 numa_node: Some(index / 4),
-                capacity: Amount::new(Tflops::new(365), Bytes::from_gib(48)),
-                free: Amount::default(),
-                shares: 0,
-                exclusive: false,
-                ready: true,
+                ..Gpu::new(format!("gpu-{position}-{index}"), node, index, card)
             })?;
         }
     }

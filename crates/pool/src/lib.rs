@@ -7,21 +7,30 @@
 
 mod amount;
 mod catalogue;
+mod class;
+mod explain;
+mod field;
 mod gang;
-mod grid;
+mod gpu;
 mod inventory;
+mod oversubscription;
 mod place;
 mod quota;
 mod request;
 mod simulate;
+mod topology;
 mod unplaced;
 
 pub use amount::Amount;
 pub use catalogue::{Catalogue, Model};
+pub use explain::explain;
 pub use gang::{Gang, place_gang};
-pub use inventory::{Gpu, GpuIndex, Inventory, InventoryError, Node, NodeIndex, Placement};
-pub use place::{explain, place};
+pub use gpu::{Gpu, GpuIndex, InventoryError, Link, Node, NodeIndex, Placement};
+pub use inventory::Inventory;
+pub use oversubscription::{Host, Oversubscription};
+pub use place::place;
 pub use quota::{Quota, QuotaError, QuotaLimits};
 pub use request::{Isolation, Request, Strategy};
 pub use simulate::{Arrival, NodeGroup, Outcome, Report, Trace, simulate};
+pub use topology::Tier;
 pub use unplaced::{Reason, Unplaced};

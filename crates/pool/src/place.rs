@@ -1,155 +1,184 @@
 //! The only place that decides where a vGPU goes.
 //!
-//! Scores (documented, in parts per million, see [`Amount::share_of`](crate::Amount::share_of)):
-//! - `CompactFirst`: the GPU with the least free share that fits; several GPUs: the node with the least free sum.
-//! - `LowLoadFirst`: the GPU with the most free share; several: the node with the most.
-//! - `NodeCompactGPULowLoad`: the node with the least free sum on which enough GPUs fit, and there the emptiest GPUs.
+//! Scores (in parts per million of what is open, see [`Amount::share_of`](crate::Amount::share_of)):
+//! - `CompactFirst`: the GPU with the least open share that fits; several GPUs: the node with the least sum.
+//! - `LowLoadFirst`: the GPU with the greatest open share; several: the node with the greatest sum.
+//! - `NodeCompactGPULowLoad`: the node with the least sum on which enough GPUs fit, and there the emptiest GPUs.
+//! - `Mutex`: the node with the least sum on which enough GPUs are idle, and there the lowest.
 //!
-//! Ties go to the lower position. Candidates come from the inventory's ordered sets, so the search starts where the
-//! request just fits and mostly ends at once.
+//! Ties go to the lower position. Which of a node's fitting GPUs are taken together is also a matter of
+//! [topology](crate::topology). Candidates come from the inventory's [fields](crate::field).
 
-use crate::inventory::{ClassIndex, takes_whole};
-use crate::{Gpu, GpuIndex, Inventory, NodeIndex, Placement, Reason, Request, Strategy, Unplaced};
+use crate::class::{Class, Hot};
+use crate::explain::{is_excluded, is_of_model};
+use crate::field::Order;
+use crate::{Amount, GpuIndex, Inventory, NodeIndex, Placement, Request, Strategy, topology};
 
-/// Finds GPUs for a request, or `None`: [`explain`] then says why. Changes nothing.
+/// Finds GPUs for a request, or `None`: [`explain`](crate::explain()) then says why. Changes nothing.
 #[must_use]
 pub fn place(inventory: &Inventory, request: &Request) -> Option<Placement> {
-    if request.count == 0 || (request.amount == crate::Amount::default() && !takes_whole(request.isolation)) {
-        return None;
-    }
-    let chosen = if request.count == 1 && request.strategy != Strategy::NodeCompactGPULowLoad {
-        single(inventory, request).map(|gpu| vec![gpu])
+    let search = Search::new(inventory, request)?;
+    let (node, gpus) = if !request.nodes.is_empty() || !request.only_uuids.is_empty() {
+        search.named()?
+    } else if search.by_node {
+        search.on_best_node()?
     } else {
-        on_one_node(inventory, request)
+        let gpu = search.single()?;
+        (NodeIndex(inventory.hot(gpu).node), vec![GpuIndex(gpu)])
     };
-    let mut gpus = chosen?;
-    gpus.sort_unstable();
-    let node = gpus.first().and_then(|&gpu| inventory.gpu(gpu)).map_or(NodeIndex(0), |gpu| gpu.node);
-    Some(Placement { node, gpus, amount: request.amount, exclusive: takes_whole(request.isolation) })
+    Some(Placement { node, gpus, amount: request.amount, exclusive: search.whole, guaranteed: request.is_guaranteed() })
 }
 
-fn classes<'a>(inventory: &'a Inventory, request: &'a Request) -> impl Iterator<Item = &'a ClassIndex> {
-    let of_pool = |pool: &String| request.pool.as_ref().is_none_or(|asked| asked == pool);
-    inventory
-        .classes()
-        .filter_map(move |((pool, model), index)| (of_pool(pool) && *model == request.model).then_some(index))
+/// A request, with what is the same for all candidates.
+struct Search<'a> {
+    inventory: &'a Inventory,
+    request: &'a Request,
+    count: usize,
+    whole: bool,
+    guaranteed: bool,
+    /// Some GPUs are excluded by what is no matter of their class.
+    picky: bool,
+    by_node: bool,
+    order: Order,
 }
 
-/// The best single GPU over all classes.
-fn single(inventory: &Inventory, request: &Request) -> Option<GpuIndex> {
-    let fits = |gpu: GpuIndex| inventory.gpu(gpu).is_some_and(|gpu| refusal(inventory, gpu, request).is_none());
-    let low_load = request.strategy == Strategy::LowLoadFirst;
-    let best = classes(inventory, request).filter_map(|class| {
-        let order = if low_load { &class.gpus.most } else { &class.gpus.least };
-        order.best(request.amount, fits)
-    });
-    best.min().map(|(_, gpu)| gpu)
-}
-
-/// Enough GPUs on the best node over all classes.
-fn on_one_node(inventory: &Inventory, request: &Request) -> Option<Vec<GpuIndex>> {
-    let low_load = request.strategy == Strategy::LowLoadFirst;
-    let best = classes(inventory, request).filter_map(|class| {
-        let nodes = class.nodes(request.count);
-        let order = if low_load { &nodes.most } else { &nodes.least };
-        order.best(request.amount, |node| on_node(inventory, node, request).is_some())
-    });
-    on_node(inventory, best.min()?.1, request)
-}
-
-fn on_node(inventory: &Inventory, node: NodeIndex, request: &Request) -> Option<Vec<GpuIndex>> {
-    let count = request.count as usize;
-    let mut fitting: Vec<(u32, GpuIndex, Option<u32>)> = Vec::new();
-    for &index in &inventory.node(node)?.gpus {
-        let Some(gpu) = inventory.gpu(index) else { continue };
-        if refusal(inventory, gpu, request).is_none() {
-            fitting.push((gpu.free.share_of(gpu.capacity), index, gpu.numa_node));
+impl<'a> Search<'a> {
+    fn new(inventory: &'a Inventory, request: &'a Request) -> Option<Self> {
+        let whole = request.takes_whole();
+        if request.count == 0 || (request.amount == Amount::default() && !whole) {
+            return None;
         }
+        Some(Self {
+            inventory,
+            request,
+            count: request.count as usize,
+            whole,
+            guaranteed: request.is_guaranteed(),
+            picky: !request.indices.is_empty() || !request.only_uuids.is_empty() || !request.not_uuids.is_empty(),
+            by_node: request.count > 1
+                || request.near
+                || matches!(request.strategy, Strategy::NodeCompactGPULowLoad | Strategy::Mutex),
+            order: if request.strategy == Strategy::LowLoadFirst { Order::Most } else { Order::Least },
+        })
     }
-    if fitting.len() < count {
-        return None;
-    }
-    match request.strategy {
-        Strategy::CompactFirst => fitting.sort_unstable_by_key(|&(free, index, _)| (free, index)),
-        _ => fitting.sort_unstable_by_key(|&(free, index, _)| (u32::MAX - free, index)),
-    }
-    let take = |numa: Option<u32>| -> Option<Vec<GpuIndex>> {
-        let chosen: Vec<GpuIndex> = fitting
-            .iter()
-            .filter(|(_, _, of)| !request.one_numa_node || *of == numa)
-            .map(|&(_, index, _)| index)
-            .take(count)
-            .collect();
-        (chosen.len() == count).then_some(chosen)
-    };
-    if !request.one_numa_node {
-        return take(None);
-    }
-    let mut nodes: Vec<u32> = fitting.iter().filter_map(|&(_, _, numa)| numa).collect();
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes.into_iter().find_map(|numa| take(Some(numa)))
-}
 
-/// The first reason why a GPU cannot serve a request, or `None`.
-pub(crate) fn refusal(inventory: &Inventory, gpu: &Gpu, request: &Request) -> Option<Reason> {
-    let node = inventory.node(gpu.node)?;
-    let whole = takes_whole(request.isolation);
-    let contains = |part: &String| gpu.model.to_lowercase().contains(&part.to_lowercase());
-    // In the order of `Reason`; cheap checks that most requests leave open come first.
-    if request.count == 0 || (request.amount == crate::Amount::default() && !whole) {
-        return Some(Reason::NothingAsked);
+    /// Whether GPUs of a class may do.
+    fn accepts(&self, class: &Class) -> bool {
+        self.request.pool.as_ref().is_none_or(|pool| *pool == class.pool)
+            && self.request.vendor.as_ref().is_none_or(|vendor| *vendor == class.vendor)
+            && is_of_model(self.request, &class.model)
     }
-    if request.pool.as_ref().is_some_and(|pool| *pool != gpu.pool) {
-        return Some(Reason::OtherPool);
-    }
-    if !request.nodes.is_empty() && !request.nodes.contains(&node.name) {
-        return Some(Reason::OtherNode);
-    }
-    if !gpu.ready || !node.ready {
-        return Some(Reason::NotReady);
-    }
-    if request.vendor.as_ref().is_some_and(|vendor| *vendor != gpu.vendor) {
-        return Some(Reason::OtherVendor);
-    }
-    if request.model.as_ref().is_some_and(|model| *model != gpu.model)
-        || (!request.only_types.is_empty() && !request.only_types.iter().any(contains))
-        || request.not_types.iter().any(contains)
-    {
-        return Some(Reason::OtherModel);
-    }
-    if (!request.indices.is_empty() && !request.indices.contains(&gpu.index))
-        || (!request.only_uuids.is_empty() && !request.only_uuids.contains(&gpu.uuid))
-        || request.not_uuids.contains(&gpu.uuid)
-    {
-        return Some(Reason::Excluded);
-    }
-    if gpu.exclusive || (whole && gpu.shares > 0) {
-        return Some(Reason::Exclusive);
-    }
-    if gpu.free.vram < request.amount.vram {
-        return Some(Reason::Vram);
-    }
-    (gpu.free.tflops < request.amount.tflops).then_some(Reason::Tflops)
-}
 
-/// Why a request has no place: looks at every GPU once and counts the first reason against it. Slower than [`place`] by
-/// far, for people.
-#[must_use]
-pub fn explain(inventory: &Inventory, request: &Request) -> Unplaced {
-    let mut unplaced = Unplaced { gpus: inventory.gpus().len(), asked: request.amount, ..Unplaced::default() };
-    for gpu in inventory.gpus() {
-        let reason = refusal(inventory, gpu, request).unwrap_or(Reason::TooFewOnNode);
-        *unplaced.reasons.entry(reason).or_default() += 1;
-        match reason {
-            Reason::Vram if unplaced.best_vram.as_ref().is_none_or(|(best, _)| gpu.free.vram > *best) => {
-                unplaced.best_vram = Some((gpu.free.vram, gpu.uuid.clone()));
-            }
-            Reason::Tflops if unplaced.best_tflops.as_ref().is_none_or(|(best, _)| gpu.free.tflops > *best) => {
-                unplaced.best_tflops = Some((gpu.free.tflops, gpu.uuid.clone()));
-            }
-            _ => {}
+    /// What a GPU of a class must at least have open. An idle one has all of it.
+    fn needed(&self, class: &Class) -> Amount {
+        if self.whole { self.request.amount.most(class.smallest) } else { self.request.amount }
+    }
+
+    /// Whether a GPU of an accepted class does.
+    fn fits(&self, gpu: u32) -> bool {
+        let hot = self.inventory.hot(gpu);
+        hot.usable
+            && hot.open.covers(self.request.amount)
+            && (!self.guaranteed || hot.room.covers(self.request.amount))
+            && (!(self.whole || self.picky) || self.does(gpu, hot))
+    }
+
+    /// The rarer conditions.
+    fn does(&self, gpu: u32, hot: &Hot) -> bool {
+        let Some(gpu) = self.inventory.gpu(GpuIndex(gpu)) else { return false };
+        (!self.whole || (hot.idle && gpu.card.covers(self.request.amount)))
+            && !(self.picky && is_excluded(self.request, gpu))
+    }
+
+    /// The best single GPU over all classes.
+    fn single(&self) -> Option<u32> {
+        let mut best = None;
+        for (_, class) in self.inventory.classes().filter(|(_, class)| !class.mixed && self.accepts(class)) {
+            let field = class.gpus(self.guaranteed && !self.whole);
+            best = field.best(self.needed(class), self.order, best, |gpu| self.fits(gpu));
         }
+        best.map(|(_, gpu)| gpu)
     }
-    unplaced
+
+    /// The best node over all classes, and its best GPUs.
+    fn on_best_node(&self) -> Option<(NodeIndex, Vec<GpuIndex>)> {
+        let mut best = None;
+        // With any model, a node of several models counts with all that it has, in the class of such nodes.
+        let whole_nodes = self.request.model.is_none();
+        for (number, class) in self.inventory.classes() {
+            if class.mixed {
+                let of_pool = self.request.pool.as_ref().is_none_or(|pool| *pool == class.pool);
+                if whole_nodes && of_pool {
+                    let field = class.nodes(self.count, self.guaranteed && !self.whole);
+                    best = field.best(self.needed(class), self.order, best, |node| self.has(node, None));
+                }
+            } else if self.accepts(class) {
+                let field = class.nodes(self.count, self.guaranteed && !self.whole);
+                best = field.best(self.needed(class), self.order, best, |node| {
+                    !(whole_nodes && self.inventory.is_mixed(node)) && self.has(node, Some(number))
+                });
+            }
+        }
+        let node = NodeIndex(best?.1);
+        self.on_node(node).map(|gpus| (node, gpus))
+    }
+
+    /// Whether a node has enough fitting GPUs of a class, or of all that are accepted, near enough to each other.
+    fn has(&self, node: u32, class: Option<u32>) -> bool {
+        let Some(gpus) = self.inventory.node(NodeIndex(node)).map(|node| &node.gpus) else { return false };
+        let fitting = gpus.iter().filter(|gpu| {
+            let hot = self.inventory.hot(gpu.0);
+            let of_class = class.map_or_else(|| self.accepts(self.inventory.class_of(hot)), |class| hot.class == class);
+            of_class && self.fits(gpu.0)
+        });
+        fitting.take(self.count).count() == self.count
+            && (!topology::is_bound(self.request) || self.on_node(NodeIndex(node)).is_some())
+    }
+
+    /// The best GPUs of a node, ascending.
+    fn on_node(&self, node: NodeIndex) -> Option<Vec<GpuIndex>> {
+        let mut fitting: Vec<(u32, GpuIndex)> = Vec::with_capacity(8);
+        for &index in &self.inventory.node(node)?.gpus {
+            let hot = self.inventory.hot(index.0);
+            if self.fits(index.0) && self.accepts(self.inventory.class_of(hot)) {
+                let rank = match self.request.strategy {
+                    Strategy::CompactFirst => hot.share,
+                    Strategy::LowLoadFirst | Strategy::NodeCompactGPULowLoad => u32::MAX - hot.share,
+                    Strategy::Mutex => 0,
+                };
+                fitting.push((rank, index));
+            }
+        }
+        if fitting.len() < self.count {
+            return None;
+        }
+        fitting.sort_unstable();
+        topology::choose(self.inventory, node, &fitting, self.request)
+    }
+
+    /// The best among the nodes that are named, or whose GPUs are.
+    fn named(&self) -> Option<(NodeIndex, Vec<GpuIndex>)> {
+        let inventory = self.inventory;
+        let mut nodes: Vec<NodeIndex> = if self.request.nodes.is_empty() {
+            let gpus = self.request.only_uuids.iter().filter_map(|uuid| inventory.gpu(inventory.find_gpu(uuid)?));
+            gpus.map(|gpu| gpu.node).collect()
+        } else {
+            self.request.nodes.iter().filter_map(|name| inventory.find_node(name)).collect()
+        };
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut best: Option<((u32, u32), Vec<GpuIndex>)> = None;
+        for node in nodes {
+            let Some(gpus) = self.on_node(node) else { continue };
+            let Some(&first) = gpus.first() else { continue };
+            let hot = inventory.hot(first.0);
+            let class = self.request.model.as_ref().map(|_| hot.class);
+            let key = if self.by_node { inventory.sum(node.0, class) } else { hot.share };
+            let found = best.as_ref().map(|best| best.0);
+            if self.order.better(found, Some((key, node.0))) != found {
+                best = Some(((key, node.0), gpus));
+            }
+        }
+        best.map(|((_, node), gpus)| (NodeIndex(node), gpus))
+    }
 }

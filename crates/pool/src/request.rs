@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Amount;
+use types::Qos;
+
+use crate::{Amount, Tier};
 
 /// How GPUs are chosen among those that fit. Names are TensorFusion's placement modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +16,8 @@ pub enum Strategy {
     /// The fullest node, and on it the emptiest GPU.
     #[default]
     NodeCompactGPULowLoad,
+    /// An idle GPU of the fullest node, alone on it as long as it stays. HAMi's `mutex`.
+    Mutex,
 }
 
 /// How strictly a vGPU is kept apart. Names are TensorFusion's isolation modes.
@@ -58,6 +62,12 @@ pub struct Request {
     pub nodes: Vec<String>,
     /// All GPUs of one request on one NUMA node.
     pub one_numa_node: bool,
+    /// Rather GPUs that are near each other, or for a single GPU rather one whose links nobody misses.
+    pub near: bool,
+    /// No two GPUs of one request farther apart than this.
+    pub farthest: Option<Tier>,
+    /// Who goes first, and whether [oversubscription](crate::Oversubscription) may be relied on.
+    pub qos: Qos,
     /// Isolation.
     pub isolation: Isolation,
     /// Choice among those that fit.
@@ -79,6 +89,9 @@ impl Default for Request {
             not_types: Vec::new(),
             nodes: Vec::new(),
             one_numa_node: false,
+            near: false,
+            farthest: None,
+            qos: Qos::default(),
             isolation: Isolation::default(),
             strategy: Strategy::default(),
         }
@@ -90,5 +103,17 @@ impl Request {
     #[must_use]
     pub fn new(amount: Amount, count: u32) -> Self {
         Self { amount, count, ..Self::default() }
+    }
+
+    /// Whether GPUs are taken whole: isolation `shared`, or strategy `Mutex`.
+    #[must_use]
+    pub fn takes_whole(&self) -> bool {
+        self.isolation == Isolation::Shared || self.strategy == Strategy::Mutex
+    }
+
+    /// Whether the amount is guaranteed by the card: QoS high and critical, and isolation `hard`.
+    #[must_use]
+    pub fn is_guaranteed(&self) -> bool {
+        self.qos >= Qos::High || self.isolation == Isolation::Hard
     }
 }

@@ -127,18 +127,10 @@ pub(crate) fn inventory(trace: &Trace) -> Result<Inventory, InventoryError> {
             let node = inventory.add_node(&name)?;
             for index in 0..group.gpus {
                 inventory.add_gpu(Gpu {
-                    uuid: format!("{name}/{index}"),
-                    node,
-                    index,
                     pool: group.pool.clone(),
                     model: group.model.clone(),
                     vendor: group.vendor.clone(),
-                    numa_node: None,
-                    capacity: group.capacity,
-                    free: group.capacity,
-                    shares: 0,
-                    exclusive: false,
-                    ready: true,
+                    ..Gpu::new(format!("{name}/{index}"), node, index, group.capacity)
                 })?;
             }
         }

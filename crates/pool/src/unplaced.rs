@@ -27,8 +27,14 @@ pub enum Reason {
     Vram,
     /// Too little compute is free.
     Tflops,
+    /// Enough is free, but too little of the card is left to guarantee it.
+    Guarantee,
+    /// Enough is free, but it is kept back for a request that waits.
+    Reserved,
     /// The GPU fits, but its node has too few such GPUs.
     TooFewOnNode,
+    /// The GPU fits, and its node has enough such GPUs, but they are too far apart.
+    TooFar,
 }
 
 impl Reason {
@@ -44,7 +50,10 @@ impl Reason {
             Self::Exclusive => "in use where a whole GPU is needed",
             Self::Vram => "not enough VRAM",
             Self::Tflops => "not enough TFLOPS",
+            Self::Guarantee => "not enough of the card left to guarantee",
+            Self::Reserved => "kept back for a waiting request",
             Self::TooFewOnNode => "too few fitting GPUs on one node",
+            Self::TooFar => "the node's fitting GPUs are too far apart",
         }
     }
 }

@@ -20,18 +20,10 @@ fn inventory(nodes: &[Vec<(u64, u64, bool)>]) -> Inventory {
         for (index, &(tflops, gib, big)) in gpus.iter().enumerate() {
             inventory
                 .add_gpu(Gpu {
-                    uuid: format!("gpu-{position}-{index}"),
-                    node,
-                    index: index as u32,
-                    pool: "default".into(),
                     model: if big { "H100_SXM" } else { "T4" }.into(),
                     vendor: "NVIDIA".into(),
                     numa_node: Some(index as u32 / 2),
-                    capacity: amount(tflops, gib),
-                    free: Amount::default(),
-                    shares: 0,
-                    exclusive: false,
-                    ready: true,
+                    ..Gpu::new(format!("gpu-{position}-{index}"), node, index as u32, amount(tflops, gib))
                 })
                 .unwrap();
         }
@@ -78,7 +70,7 @@ fn placeable(inventory: &Inventory, request: &Request) -> bool {
             .iter()
             .filter(|gpu| gpu.node == NodeIndex(node as u32) && could(inventory, gpu, request))
             .collect();
-        if request.one_numa_node && (request.count > 1 || request.strategy == Strategy::NodeCompactGPULowLoad) {
+        if request.one_numa_node && request.count > 1 {
             (0..4)
                 .any(|numa| fitting.iter().filter(|gpu| gpu.numa_node == Some(numa)).count() >= request.count as usize)
         } else {
