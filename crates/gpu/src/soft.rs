@@ -137,19 +137,10 @@ impl Drop for Soft {
     }
 }
 
-/// A software device's identity: the same in every process of this machine.
+/// A software device.
 fn device(config: &SoftConfig, index: u32) -> DeviceInfo {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut hash = blake3::Hasher::new();
-    for part in [host.trim(), &index.to_string(), &config.name] {
-        hash.update(part.as_bytes());
-        hash.update(&[0]);
-    }
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&hash.finalize().as_bytes()[..16]);
-    // Version and variant of a random UUID (RFC 9562), as cards have them.
-    uuid[6] = uuid[6] & 0x0f | 0x40;
-    uuid[8] = uuid[8] & 0x3f | 0x80;
+    let given = usize::try_from(index).ok().and_then(|index| config.uuids.get(index));
+    let uuid = given.copied().unwrap_or_else(|| uuid(config, index));
     DeviceInfo {
         name: config.name.clone(),
         uuid,
@@ -158,6 +149,22 @@ fn device(config: &SoftConfig, index: u32) -> DeviceInfo {
         attributes: attributes::attributes(config, index),
         pci_bus_id: format!("0000:{:02X}:00.0", attributes::pci_bus(index)),
     }
+}
+
+/// A software device's identity: the same in every process of this machine, or of whatever else the seed names.
+fn uuid(config: &SoftConfig, index: u32) -> [u8; 16] {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let mut hash = blake3::Hasher::new();
+    for part in [&config.seed.clone().unwrap_or_else(host), &index.to_string(), &config.name] {
+        hash.update(part.as_bytes());
+        hash.update(&[0]);
+    }
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&hash.finalize().as_bytes()[..16]);
+    // Version and variant of a random UUID (RFC 9562), as cards have them.
+    uuid[6] = uuid[6] & 0x0f | 0x40;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
 }
 
 /// Copies up to this size are made at once by the calling thread when nothing stands before them.

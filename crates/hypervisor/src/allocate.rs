@@ -40,6 +40,22 @@ pub enum Unplaced {
         /// What there is.
         has: usize,
     },
+    /// A GPU was named that is not here.
+    #[error("there is no GPU `{uuid}` on this node: it has {has}")]
+    Unknown {
+        /// What was asked for.
+        uuid: String,
+        /// What there is.
+        has: String,
+    },
+    /// GPUs were named, but not as many as were asked for, or one twice.
+    #[error("{named} different GPUs are named, `{asked}` were asked for")]
+    Named {
+        /// Number of GPUs that were asked for.
+        asked: u32,
+        /// Number of different GPUs that were named.
+        named: usize,
+    },
     /// GPUs are full, or too small.
     #[error("{} {what} free: {state}", if *asked == 1 { "no GPU has".to_owned() } else { format!("fewer than {asked} GPUs have") })]
     Full {
@@ -57,7 +73,9 @@ impl Unplaced {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Count { .. } | Self::TooMany { .. } => "`tensor-fusion gpu ls` shows the GPUs of this node",
+            Self::Count { .. } | Self::TooMany { .. } | Self::Unknown { .. } | Self::Named { .. } => {
+                "`tensor-fusion gpu ls` shows the GPUs of this node"
+            }
             Self::TooLittle { .. } => "ask with a unit, as in `--vram 512MiB`",
             Self::Full { .. } => "`tensor-fusion ps` shows who holds what; ask for less, or stop something",
         }
@@ -82,6 +100,9 @@ pub fn place(gpus: &[Gpu], request: &Request) -> Result<Placement, Unplaced> {
         return Err(Unplaced::TooLittle { vram });
     }
     let least = request.vram.unwrap_or(LEAST);
+    if !request.uuids.is_empty() {
+        return named(gpus, request, least);
+    }
     let mut fitting: Vec<&Gpu> =
         gpus.iter().filter(|gpu| gpu.vram_free() >= least && compute_fits(gpu, request.tflops)).collect();
     fitting.sort_by_key(|gpu| (std::cmp::Reverse(gpu.vram_free()), gpu.vgpus, gpu.index));
@@ -93,6 +114,29 @@ pub fn place(gpus: &[Gpu], request: &Request) -> Result<Placement, Unplaced> {
     let mut chosen: Vec<u32> = fitting.iter().map(|gpu| gpu.index).collect();
     chosen.sort_unstable();
     Ok(Placement { gpus: chosen, vram, tflops: request.tflops })
+}
+
+/// The GPUs that a request names. Memory is never promised twice; compute is up to whoever named them.
+fn named(gpus: &[Gpu], request: &Request, least: Bytes) -> Result<Placement, Unplaced> {
+    let mut chosen: Vec<&Gpu> = Vec::new();
+    for uuid in &request.uuids {
+        let gpu = gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(uuid)).ok_or_else(|| {
+            let has: Vec<&str> = gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+            Unplaced::Unknown { uuid: uuid.clone(), has: has.join(", ") }
+        })?;
+        if !chosen.iter().any(|other| other.index == gpu.index) {
+            chosen.push(gpu);
+        }
+    }
+    if chosen.len() != request.gpus as usize || request.uuids.len() != chosen.len() {
+        return Err(Unplaced::Named { asked: request.gpus, named: chosen.len() });
+    }
+    if chosen.iter().any(|gpu| gpu.vram_free() < least) {
+        let chosen: Vec<Gpu> = chosen.into_iter().cloned().collect();
+        return Err(full(&chosen, &Request { tflops: None, ..request.clone() }, least));
+    }
+    let vram = request.vram.unwrap_or_else(|| default_vram(chosen.iter().map(|gpu| gpu.vram_free()).min()));
+    Ok(Placement { gpus: chosen.iter().map(|gpu| gpu.index).collect(), vram, tflops: request.tflops })
 }
 
 fn compute_fits(gpu: &Gpu, tflops: Option<Tflops>) -> bool {
@@ -207,5 +251,22 @@ mod tests {
         assert_eq!(place(&gpus, &three).unwrap_err().to_string(), "this node has 2 GPUs, `3` were asked for");
         assert!(place(&gpus, &Request { gpus: 0, ..Request::default() }).is_err());
         assert!(place(&gpus, &ask("1")).is_err());
+    }
+
+    #[test]
+    fn named_gpus_are_taken_in_their_order_and_whatever_compute_is_left() {
+        let mut gpus = [gpu(0, Bytes::from_gib(8), Bytes::ZERO), gpu(1, Bytes::from_gib(8), Bytes::from_gib(6))];
+        gpus[1].tflops_allocated = Tflops::new(20);
+        let name = |uuids: &[&str], vram| Request {
+            gpus: uuids.len() as u32,
+            uuids: uuids.iter().map(|uuid| (*uuid).to_owned()).collect(),
+            tflops: Some(Tflops::new(10)),
+            ..ask(vram)
+        };
+        assert_eq!(place(&gpus, &name(&["gpu-1", "GPU-0"], "1GiB")).unwrap().gpus, [1, 0]);
+        let refused = |request: &Request| place(&gpus, request).unwrap_err().to_string();
+        assert_eq!(refused(&name(&["gpu-1"], "3GiB")), "no GPU has 3 GiB free: GPU 1 has 2 GiB of 8 GiB");
+        assert_eq!(refused(&name(&["gpu-7"], "1GiB")), "there is no GPU `gpu-7` on this node: it has GPU-0, GPU-1");
+        assert_eq!(refused(&name(&["gpu-1", "GPU-1"], "1GiB")), "1 different GPUs are named, `2` were asked for");
     }
 }

@@ -13,7 +13,7 @@ pub struct Settings {
     pub domain: String,
     /// Image that holds the client library, for the init container.
     pub client_image: String,
-    /// Folder on GPU nodes where the node agent offers a socket to each pod.
+    /// Folder on GPU nodes where the node agent offers sockets, in a folder for each pod.
     pub socket_folder: String,
     /// Pools by name.
     pub pools: BTreeMap<String, PoolSettings>,
@@ -28,7 +28,7 @@ impl Default for Settings {
         Self {
             domain: "tensor-fusion.ai".to_owned(),
             client_image: "tensor-fusion/client:latest".to_owned(),
-            socket_folder: "/run/tensor-fusion".to_owned(),
+            socket_folder: "/run/tensor-fusion/pods".to_owned(),
             pools: BTreeMap::from([("default".to_owned(), PoolSettings { default: true, ..PoolSettings::default() })]),
             profiles: BTreeMap::new(),
             progressive_migration: false,

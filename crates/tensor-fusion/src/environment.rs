@@ -27,6 +27,8 @@ use crate::{failure::Failed, folder::Folder};
 
 /// Where our library is, if not beside this program.
 const LIBRARY: &str = "TENSOR_FUSION_LIBRARY";
+/// Where packages and container images put it.
+const SYSTEM: &str = "/usr/lib/tensor-fusion";
 const SITECUSTOMIZE: &str = include_str!("environment/sitecustomize.py");
 /// One file, every name that programs load it by. Links, never copies: two files would be two libraries.
 const NAMES: [&str; 3] = ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1"];
@@ -106,13 +108,17 @@ impl Setter<'_> {
 }
 
 /// Our library's file.
-fn library() -> Result<PathBuf, Failed> {
+pub(crate) fn library() -> Result<PathBuf, Failed> {
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let beside = program.parent().unwrap_or(Path::new("/"));
     let given = std::env::var_os(LIBRARY).map(PathBuf::from);
     let places = match given {
         Some(given) => vec![given],
-        None => vec![beside.join(OUR_LIBRARY), beside.join("../lib/tensor-fusion").join(OUR_LIBRARY)],
+        None => vec![
+            beside.join(OUR_LIBRARY),
+            beside.join("../lib/tensor-fusion").join(OUR_LIBRARY),
+            PathBuf::from(SYSTEM).join(OUR_LIBRARY),
+        ],
     };
     if let Some(found) = places.iter().find_map(|place| place.canonicalize().ok()) {
         return Ok(found);

@@ -12,6 +12,7 @@ mod failure;
 mod folder;
 mod gpu;
 mod http;
+mod install_client;
 mod node;
 mod print;
 mod process;
@@ -63,6 +64,8 @@ enum Command {
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
     #[command(hide = true)]
+    InstallClient(install_client::InstallClient),
+    #[command(hide = true)]
     Worker(worker::Worker),
 }
 
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Command::Admit(admit) => admit.main(json),
         Command::Simulate(simulate) => simulate.main(json),
         Command::Completions(completions) => completions.main(),
+        Command::InstallClient(install) => install.main(),
         Command::Worker(worker) => worker.main(),
     };
     result.unwrap_or_else(|failed: Failed| failed.report(json))

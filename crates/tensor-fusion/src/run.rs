@@ -149,6 +149,7 @@ impl Run {
             gpus: self.gpus,
             vram: self.vram,
             tflops: self.tflops,
+            uuids: Vec::new(),
             qos: self.qos,
             compute_capability: Some(self.cc),
             program: self.name(),

@@ -64,6 +64,10 @@ pub struct Request {
     /// Compute of each; by default as much as there is to have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tflops: Option<Tflops>,
+    /// These GPUs and no others, by their identities in any case, in order of the program's device ordinals; as many as
+    /// `gpus` says. Whoever names them has decided: compute may be promised beyond what a GPU has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uuids: Vec<String>,
     /// Who goes first.
     #[serde(default)]
     pub qos: Qos,
@@ -88,6 +92,7 @@ impl Default for Request {
             gpus: 1,
             vram: None,
             tflops: None,
+            uuids: Vec::new(),
             qos: Qos::default(),
             compute_capability: None,
             program: String::new(),

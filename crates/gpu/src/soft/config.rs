@@ -18,6 +18,10 @@ pub struct SoftConfig {
     pub compute_capability: u32,
     /// Product name.
     pub name: String,
+    /// What the devices' identities are made of, besides their names and positions; `None` takes the host's name.
+    pub seed: Option<String>,
+    /// Identities of the first devices, instead of made ones.
+    pub uuids: Vec<[u8; 16]>,
     /// Device addresses for this session; `None` takes the lowest free ones of this process.
     pub addresses: Option<AddressRange>,
 }
@@ -39,6 +43,8 @@ const VRAM: &str = "TENSOR_FUSION_SOFT_VRAM";
 const TFLOPS: &str = "TENSOR_FUSION_SOFT_TFLOPS";
 const CAPABILITY: &str = "TENSOR_FUSION_SOFT_CC";
 const NAME: &str = "TENSOR_FUSION_SOFT_NAME";
+const SEED: &str = "TENSOR_FUSION_SOFT_SEED";
+const UUIDS: &str = "TENSOR_FUSION_SOFT_UUIDS";
 
 const GIB: u64 = 1 << 30;
 /// What one session's addresses must hold is bounded by the window.
@@ -52,6 +58,8 @@ impl Default for SoftConfig {
             tflops: 20.0,
             compute_capability: 120,
             name: "Tensor Fusion Software GPU".to_owned(),
+            seed: None,
+            uuids: Vec::new(),
             addresses: None,
         }
     }
@@ -109,6 +117,14 @@ impl SoftConfig {
             }
             config.name = value;
         }
+        config.seed = read(SEED);
+        if let Some(value) = read(UUIDS) {
+            config.uuids = value.split(',').map(parse_uuid).collect::<Option<_>>().ok_or(ConfigError {
+                variable: UUIDS,
+                value,
+                expected: "identities such as GPU-00010203-0405-0607-0809-0a0b0c0d0e0f with commas between them",
+            })?;
+        }
         Ok(config)
     }
 }
@@ -146,6 +162,16 @@ fn parse_capability(text: &str) -> Option<u32> {
     ((5..=20).contains(&major) && minor <= 9 && minor.to_string().len() == 1).then_some(major * 10 + minor)
 }
 
+/// `GPU-00010203-0405-0607-0809-0a0b0c0d0e0f`, in any case.
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_prefix("gpu-")?;
+    let parts: Vec<usize> = text.split('-').map(str::len).collect();
+    let digits: String = text.chars().filter(|letter| *letter != '-').collect();
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    (parts == [8, 4, 4, 4, 12] && !digits.starts_with('+')).then(|| number.to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +194,17 @@ mod tests {
         assert_eq!(with(VRAM, "16777216").unwrap().vram, 16 << 20);
         assert_eq!(with(CAPABILITY, "8.6").unwrap().compute_capability, 86);
         assert_eq!(with(CAPABILITY, "13").unwrap().compute_capability, 130);
+    }
+
+    #[test]
+    fn identities_can_be_given() {
+        let uuids = with(UUIDS, "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f, gpu-FF010203-0405-0607-0809-0a0b0c0d0e0f");
+        let uuids = uuids.unwrap().uuids;
+        assert_eq!(uuids[0], std::array::from_fn(|index| index as u8));
+        assert_eq!((uuids.len(), uuids[1][0]), (2, 0xff));
+        for wrong in ["GPU-1", "00010203-0405-0607-0809-0a0b0c0d0e0f", "GPU-+0010203-0405-0607-0809-0a0b0c0d0e0f"] {
+            assert!(SoftConfig::from_lookup(|name| (name == UUIDS).then(|| wrong.to_owned())).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The library reaches images that know nothing of us: an init container copies it into a volume, and `/etc/ld.so.preload` in the
 //! injected containers names it, so that the dynamic loader (glibc) has `libcuda.so.1` and `libnvidia-ml.so.1` in place whatever the
-//! image's own `LD_LIBRARY_PATH` is.
+//! image's own `LD_LIBRARY_PATH` is. In local mode the pod's vGPUs are reached over sockets which the node agent makes in a
+//! folder of the pod's own; a container sees no other pod's, and starts when they are there.
 
 use serde_json::{Map, Value, json};
 
@@ -13,6 +14,10 @@ use crate::Settings;
 const VOLUME: &str = "tensor-fusion";
 const SOCKETS: &str = "tensor-fusion-sockets";
 const FOLDER: &str = "/tensor-fusion";
+/// Where a container finds the sockets of its pod.
+const VGPU_FOLDER: &str = "/run/tensor-fusion/vgpu";
+/// Longer than an agent that starts anew takes, shorter than people's patience.
+const WAIT_SECONDS: &str = "300";
 
 /// The pod with the wish written in.
 pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Value, Refusal> {
@@ -44,7 +49,8 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
     push_named(spec, "schedulingGates", json!({"name": format!("{domain}/allocation")}));
     push_named(spec, "volumes", json!({"name": VOLUME, "emptyDir": {}}));
     if wish.mode == Mode::Local {
-        let folder = json!({"name": SOCKETS, "hostPath": {"path": settings.socket_folder, "type": "Directory"}});
+        let folder =
+            json!({"name": SOCKETS, "hostPath": {"path": settings.socket_folder, "type": "DirectoryOrCreate"}});
         push_named(spec, "volumes", folder);
     }
     for kind in ["containers", "initContainers"] {
@@ -52,17 +58,27 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
             strip(container);
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
             if wish.containers.iter().any(|wished| wished.name == name) {
-                equip(container, wish, settings);
+                equip(container, wish);
             }
         }
     }
     // First, so that the library is there for the pod's own init containers too.
+    let mut command = vec!["/tensor-fusion".to_owned(), "install-client".to_owned(), FOLDER.to_owned()];
+    let mut mounts = vec![json!({"name": VOLUME, "mountPath": FOLDER})];
+    let mut env = Vec::new();
+    if wish.mode == Mode::Local {
+        let ready = format!("{VGPU_FOLDER}/ready");
+        command.extend(["--wait".to_owned(), ready, "--wait-seconds".to_owned(), WAIT_SECONDS.to_owned()]);
+        mounts.push(sockets());
+        env.push(field("TENSOR_FUSION_POD_UID", "metadata.uid"));
+    }
     let delivery = json!({
         "name": "tensor-fusion-client",
         "image": settings.client_image,
-        "command": ["/tensor-fusion", "install-client", FOLDER],
-        "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+        "command": command,
+        "env": env,
+        "volumeMounts": mounts,
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     });
     if let Some(list) = array_in(spec, "initContainers")
         && !list.iter().any(|one| one.get("name") == delivery.get("name"))
@@ -83,25 +99,37 @@ fn strip(container: &mut Value) {
     }
 }
 
-fn equip(container: &mut Value, wish: &Wish, settings: &Settings) {
+fn equip(container: &mut Value, wish: &Wish) {
     let Some(container) = container.as_object_mut() else { return };
     let mount = json!({"name": VOLUME, "mountPath": FOLDER, "readOnly": true});
     push_mount(container, mount);
     let preload =
         json!({"name": VOLUME, "mountPath": "/etc/ld.so.preload", "subPath": "ld.so.preload", "readOnly": true});
     push_mount(container, preload);
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let smi = json!({"name": VOLUME, "mountPath": "/usr/local/bin/nvidia-smi", "subPath": "bin/nvidia-smi", "readOnly": true});
+    push_mount(container, smi);
     push_named(container, "env", field("TENSOR_FUSION_POD_NAME", "metadata.name"));
     push_named(container, "env", field("TENSOR_FUSION_POD_NAMESPACE", "metadata.namespace"));
     push_named(container, "env", field("TENSOR_FUSION_POD_UID", "metadata.uid"));
     let name = container.get("name").cloned().unwrap_or_default();
     push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": name}));
+    // Triton looks for the library in folders instead of asking the loader.
+    push_named(container, "env", json!({"name": "TRITON_LIBCUDA_PATH", "value": format!("{FOLDER}/lib")}));
     if wish.mode == Mode::Local {
-        let folder = &settings.socket_folder;
-        push_mount(container, json!({"name": SOCKETS, "mountPath": folder, "readOnly": true}));
-        let socket = format!("unix://{folder}/$(TENSOR_FUSION_POD_UID)/$(TENSOR_FUSION_CONTAINER_NAME).sock");
+        push_mount(container, sockets());
+        let socket = format!("unix://{VGPU_FOLDER}/$(TENSOR_FUSION_CONTAINER_NAME).sock");
         push_named(container, "env", json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
     }
+}
+
+/// A variable that holds something of the pod.
+fn field(name: &str, path: &str) -> Value {
+    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+}
+
+/// The pod's own part of the folder of sockets.
+fn sockets() -> Value {
+    json!({"name": SOCKETS, "mountPath": VGPU_FOLDER, "subPathExpr": "$(TENSOR_FUSION_POD_UID)", "readOnly": true})
 }
 
 /// The object under a key, made where there is none.
