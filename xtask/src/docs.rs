@@ -6,22 +6,37 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use cuda::Area;
 
-const PAGE: &str = "docs/reference/coverage.md";
+/// Every generated file: its path in the repository and its text.
+fn pages() -> Result<Vec<(String, String)>> {
+    let mut pages = vec![("docs/reference/coverage.md".to_owned(), coverage()?)];
+    for definition in crd::definitions() {
+        let name = definition.metadata.name.as_deref().context("a definition has no name")?;
+        let text = serde_yaml_ng::to_string(&definition)?;
+        let path = format!("charts/tensor-fusion/crds/{name}.yaml");
+        pages.push((path, format!("# @generated from crates/crd by `cargo xtask docs`.\n{text}")));
+    }
+    Ok(pages)
+}
 
 /// Writes the pages below `root`.
 pub(crate) fn write(root: &Path) -> Result<()> {
-    let path = root.join(PAGE);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    for (page, text) in pages()? {
+        let path = root.join(&page);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+        }
+        std::fs::write(&path, text).with_context(|| format!("cannot write `{page}`"))?;
     }
-    std::fs::write(&path, coverage()?).with_context(|| format!("cannot write `{PAGE}`"))
+    Ok(())
 }
 
 /// Fails when a page differs from what the code says.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    let there = std::fs::read_to_string(root.join(PAGE)).with_context(|| format!("cannot read `{PAGE}`"))?;
-    if there != coverage()? {
-        bail!("`{PAGE}` is out of date: run `cargo xtask docs`");
+    for (page, text) in pages()? {
+        let there = std::fs::read_to_string(root.join(&page)).with_context(|| format!("cannot read `{page}`"))?;
+        if there != text {
+            bail!("`{page}` is out of date: run `cargo xtask docs`");
+        }
     }
     Ok(())
 }

@@ -16,13 +16,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &["cuda", "types"]),
     ("client", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("worker", &["cuda", "gpu", "limiter", "types", "wire"]),
-    ("hypervisor", &["cuda", "gpu", "limiter", "types"]),
-    ("operator", &["pool", "types"]),
+    ("crd", &["types"]),
+    ("hypervisor", &["crd", "cuda", "gpu", "limiter", "types"]),
+    ("operator", &["crd", "pool", "types"]),
     (
         "tensor-fusion",
-        &["client", "cuda", "gpu", "hypervisor", "limiter", "operator", "pool", "ptx", "types", "wire", "worker"],
+        &[
+            "client",
+            "crd",
+            "cuda",
+            "gpu",
+            "hypervisor",
+            "limiter",
+            "operator",
+            "pool",
+            "ptx",
+            "types",
+            "wire",
+            "worker",
+        ],
     ),
-    ("xtask", &["cuda"]),
+    ("xtask", &["crd", "cuda"]),
 ];
 
 /// Crates that may not use an asynchronous runtime: the client lives in other people's processes, and nobody on the

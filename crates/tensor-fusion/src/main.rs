@@ -6,6 +6,7 @@
 mod admit;
 mod completions;
 mod coverage;
+mod crds;
 mod down;
 mod environment;
 mod failure;
@@ -61,6 +62,7 @@ enum Command {
     Ps(ps::Ps),
     Coverage(coverage::Coverage),
     Admit(admit::Admit),
+    Crds(crds::Crds),
     Simulate(simulate::Simulate),
     Completions(completions::Completions),
     #[command(hide = true)]
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::Ps(ps) => ps.main(json),
         Command::Coverage(coverage) => coverage.main(json),
         Command::Admit(admit) => admit.main(json),
+        Command::Crds(crds) => crds.main(json),
         Command::Simulate(simulate) => simulate.main(json),
         Command::Completions(completions) => completions.main(),
         Command::InstallClient(install) => install.main(),
