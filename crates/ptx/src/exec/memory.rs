@@ -29,6 +29,16 @@ fn is_signed(ty: Type) -> bool {
     matches!(ty, Type::S8 | Type::S16 | Type::S32 | Type::S64)
 }
 
+/// The integer of so many bytes, up to eight.
+fn integer(size: usize) -> types::Type {
+    match size {
+        1 => types::I8,
+        2 => types::I16,
+        4 => types::I32,
+        _ => types::I64,
+    }
+}
+
 /// Flags of accesses that may fault.
 fn faulting() -> MemFlagsData {
     MemFlagsData::new()
@@ -237,20 +247,29 @@ impl Emitter<'_, '_> {
                     }
                 }
                 self.require(&linear.conditions, slow);
-                let mut loaded: Vec<BlockArg> = Vec::new();
-                for (i, width) in widths.iter().enumerate() {
-                    for pointer in &linear.pointers {
-                        let v = if weak || size > 8 {
-                            self.scalar_load(ty, *width, faulting(), *pointer, (i * size) as i32)
-                        } else {
-                            self.atomic_scalar_load(ty, *width, *pointer, (i * size) as i64)
-                        };
-                        loaded.push(v.into());
-                        let ty = self.b.func.dfg.value_type(v);
-                        self.b.append_block_param(merge, ty);
+                if !weak && lane_bytes > 8 {
+                    // No instruction here reads so much at once and in order with its neighbours; the helper's does.
+                    for width in &widths {
+                        for _ in &linear.pointers {
+                            self.b.append_block_param(merge, scalar_type(*width));
+                        }
                     }
+                    self.b.ins().jump(slow, &[] as &[BlockArg]);
+                } else {
+                    let mut rows = Vec::new();
+                    for pointer in &linear.pointers {
+                        rows.push(self.load_vector(ty, &widths, *pointer, weak));
+                    }
+                    let mut loaded: Vec<BlockArg> = Vec::new();
+                    for i in 0..widths.len() {
+                        for row in &rows {
+                            loaded.push(row[i].into());
+                            let ty = self.b.func.dfg.value_type(row[i]);
+                            self.b.append_block_param(merge, ty);
+                        }
+                    }
+                    self.b.ins().jump(merge, &loaded);
                 }
-                self.b.ins().jump(merge, &loaded);
             }
             Some(linear) if weak && self.can_stream(size, d.len(), &widths) => {
                 self.require(&linear.conditions, slow);
@@ -350,23 +369,63 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn atomic_scalar_load(&mut self, ty: Type, width: Width, pointer: Value, offset: i64) -> Value {
-        let from = match bytes_of(ty) {
-            1 => types::I8,
-            2 => types::I16,
-            4 => types::I32,
-            _ => types::I64,
+    /// The elements of one vector in memory, read at once up to 16 bytes: programs rely on a flag and the value beside it
+    /// coming together, as GPUs do it.
+    fn load_vector(&mut self, ty: Type, widths: &[Width], pointer: Value, weak: bool) -> Vec<Value> {
+        let size = bytes_of(ty);
+        let total = size * widths.len();
+        if widths.len() == 1 || !matches!(total, 2 | 4 | 8 | 16) {
+            let mut elements = Vec::new();
+            for (i, width) in widths.iter().enumerate() {
+                elements.push(if weak || size > 8 {
+                    self.scalar_load(ty, *width, faulting(), pointer, (i * size) as i32)
+                } else {
+                    self.atomic_scalar_load(ty, *width, pointer, (i * size) as i64)
+                });
+            }
+            return elements;
+        }
+        let element = integer(size);
+        if total == 16 {
+            let whole = element.by((16 / size) as u32).unwrap_or(types::I64X2);
+            let whole = self.b.ins().load(whole, faulting(), pointer, 0);
+            let mut elements = Vec::new();
+            for (i, width) in widths.iter().enumerate() {
+                let v = self.b.ins().extractlane(whole, i as u8);
+                elements.push(self.extend_to(v, element, scalar_type(*width), is_signed(ty)));
+            }
+            return elements;
+        }
+        let unit = integer(total);
+        let whole = if weak {
+            self.b.ins().load(unit, faulting(), pointer, 0)
+        } else {
+            self.b.ins().atomic_load(unit, faulting(), pointer)
         };
-        let pointer = if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, offset) };
-        let v = self.b.ins().atomic_load(from, faulting(), pointer);
-        let to = scalar_type(width);
+        let mut elements = Vec::new();
+        for (i, width) in widths.iter().enumerate() {
+            let v = self.b.ins().ushr_imm_s(whole, (8 * i * size) as i64);
+            let v = self.b.ins().ireduce(element, v);
+            elements.push(self.extend_to(v, element, scalar_type(*width), is_signed(ty)));
+        }
+        elements
+    }
+
+    fn extend_to(&mut self, v: Value, from: types::Type, to: types::Type, signed: bool) -> Value {
         if from == to {
             v
-        } else if is_signed(ty) {
+        } else if signed {
             self.b.ins().sextend(to, v)
         } else {
             self.b.ins().uextend(to, v)
         }
+    }
+
+    fn atomic_scalar_load(&mut self, ty: Type, width: Width, pointer: Value, offset: i64) -> Value {
+        let from = integer(bytes_of(ty));
+        let pointer = if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, offset) };
+        let v = self.b.ins().atomic_load(from, faulting(), pointer);
+        self.extend_to(v, from, scalar_type(width), is_signed(ty))
     }
 
     /// Whether there is a vector path for elements in memory and registers of these sizes.
@@ -624,16 +683,16 @@ impl Emitter<'_, '_> {
             values.iter().map(|v| if let Val::Uniform(v) = v { Some(*v) } else { None }).collect();
         let widths = vec![width; a.len()];
         match (linear, scalars) {
-            (Some(linear), Some(scalars)) if linear.stride == 0 && linear.pointers.len() == 1 && size <= 8 => {
+            (Some(linear), Some(scalars))
+                if linear.stride == 0 && linear.pointers.len() == 1 && a.len() == 1 && size <= 8 =>
+            {
                 self.require(&linear.conditions, slow);
-                for (i, v) in scalars.into_iter().enumerate() {
-                    let pointer = linear.pointers[0];
+                for v in scalars {
                     let v = if size == 1 { self.b.ins().ireduce(types::I8, v) } else { v };
                     if weak {
-                        self.b.ins().store(faulting(), v, pointer, (i * size) as i32);
+                        self.b.ins().store(faulting(), v, linear.pointers[0], 0);
                     } else {
-                        let pointer = self.b.ins().iadd_imm_s(pointer, (i * size) as i64);
-                        self.b.ins().atomic_store(faulting(), v, pointer);
+                        self.b.ins().atomic_store(faulting(), v, linear.pointers[0]);
                     }
                 }
                 self.b.ins().jump(merge, &[] as &[BlockArg]);

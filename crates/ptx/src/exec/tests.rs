@@ -6,6 +6,7 @@ mod random;
 mod shuffles;
 mod speed;
 mod text;
+mod torn;
 
 use super::*;
 use crate::ir::*;
