@@ -21,6 +21,7 @@ mod kinds;
 mod lanes;
 mod memory;
 mod operands;
+mod pin;
 mod place;
 mod print;
 mod run;

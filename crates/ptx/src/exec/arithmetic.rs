@@ -5,7 +5,7 @@ use super::kinds::immediate;
 use super::site::width_of;
 use crate::ir::{Binary, Compare, Join, Modifiers, Op, Rounding, Ternary, Type, Unary, Width};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{self as clif, InstBuilder, Value, types};
+use cranelift_codegen::ir::{self as clif, InstBuilder, Opcode, Value, types};
 
 /// What a type's bits mean to arithmetic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -407,6 +407,15 @@ impl Emitter<'_, '_> {
         Some(self.unfloat(ty, m, r, vector))
     }
 
+    fn is_splat(&self, v: Value) -> bool {
+        let dfg = &self.b.func.dfg;
+        let made_by = |v: Value| dfg.value_def(v).inst();
+        made_by(v).is_some_and(|inst| match dfg.insts[inst].opcode() {
+            Opcode::Bitcast => dfg.inst_args(inst).first().is_some_and(|inner| self.is_splat(*inner)),
+            opcode => opcode == Opcode::Splat,
+        })
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the instruction's own operands")]
     fn ternary(
         &mut self,
@@ -426,6 +435,8 @@ impl Emitter<'_, '_> {
             Ternary::Fma | Ternary::Mad if matches!(ty, Type::F32 | Type::F64) && nearest(m) => {
                 let (x, y, z) =
                     (self.float(ty, m, a, vector), self.float(ty, m, b, vector), self.float(ty, m, c, vector));
+                // The machine's instruction overwrites the first factor: better a loaded vector than the copy of a scalar.
+                let (x, y) = if self.is_splat(x) { (y, x) } else { (x, y) };
                 let r = self.b.ins().fma(x, y, z);
                 self.unfloat(ty, m, r, vector)
             }

@@ -9,6 +9,7 @@ use super::site::{Detail, Helper, Site, slot};
 use super::{ExecError, Window};
 use crate::Position;
 use crate::ir::{Instruction, Kernel, Op, Operand, Reg, Width};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::immediates::Offset32;
 use cranelift_codegen::ir::{
     self as clif, AbiParam, Block, InstBuilder, MemFlagsData, Signature, SourceLoc, StackSlot, StackSlotData,
@@ -74,6 +75,10 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) waiting: Vec<Variable>,
     pub(super) parked: HashMap<usize, Variable>,
     pub(super) blocks: Vec<Block>,
+    /// Second copies of blocks, in which all lanes run.
+    pub(super) whole_blocks: Vec<Option<Block>>,
+    /// Whether such a copy is being emitted.
+    pub(super) whole: bool,
     /// Resume points: their blocks, in order of number from 1.
     pub(super) resumes: Vec<Block>,
     pub(super) entry_switch: Option<Block>,
@@ -89,6 +94,12 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) vector_masks: HashMap<(Value, Block, Width), Vec<Value>>,
     /// Set while the end of a block is emitted at which lanes may stand back.
     pub(super) deferred: Option<Variable>,
+    /// Registers with results that nothing has asked to be ready yet.
+    pub(super) fresh: Vec<Reg>,
+    /// Of the block being emitted, the last instruction that reads a register; beyond them all for what is read later.
+    pub(super) last_reads: HashMap<Reg, usize>,
+    /// Number of the instruction being emitted in its block.
+    pub(super) instruction: usize,
     pub(super) failure: Option<ExecError>,
 }
 
@@ -285,6 +296,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
         let active = b.declare_var(types::I32);
         let waiting = flow.blocks.iter().map(|_| b.declare_var(types::I32)).collect();
         let blocks = flow.blocks.iter().map(|_| b.create_block()).collect();
+        let whole_blocks = flow.hot.iter().map(|hot| hot.then(|| b.create_block())).collect();
         let data = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
         let mut emitter = Emitter {
             b,
@@ -298,6 +310,8 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
             waiting,
             parked: HashMap::new(),
             blocks,
+            whole_blocks,
+            whole: false,
             resumes: Vec::new(),
             entry_switch: None,
             sites: Vec::new(),
@@ -309,6 +323,9 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
             at: Position::default(),
             vector_masks: HashMap::new(),
             deferred: None,
+            fresh: Vec::new(),
+            last_reads: HashMap::new(),
+            instruction: 0,
             failure: None,
         };
         emitter.function(&mut positions);
@@ -397,15 +414,24 @@ impl Emitter<'_, '_> {
             self.place = i;
             let block = self.blocks[i];
             self.start(block);
-            let flow = self.flow;
-            for instruction in &flow.blocks[i].body {
-                self.mark(instruction.at, positions);
-                self.instruction(instruction);
+            if let Some(whole) = self.whole_blocks[i] {
+                if self.always_full() {
+                    self.b.ins().jump(whole, &[]);
+                } else {
+                    let active = self.b.use_var(self.active);
+                    let all = self.b.ins().icmp_imm_s(IntCC::Equal, active, -1);
+                    let part = self.b.create_block();
+                    self.b.ins().brif(all, whole, &[], part, &[]);
+                    self.start(part);
+                    self.block(i, positions);
+                }
+                self.whole = true;
+                self.start(whole);
+                self.block(i, positions);
+                self.whole = false;
+            } else {
+                self.block(i, positions);
             }
-            if let End::Barrier { at, .. } = &flow.blocks[i].end {
-                self.mark(at.at, positions);
-            }
-            self.end(i);
         }
         // Where a warp goes on that has been waiting.
         self.start(switch);
@@ -419,19 +445,45 @@ impl Emitter<'_, '_> {
         self.b.ins().trap(clif::TrapCode::unwrap_user(1));
     }
 
+    /// Emits what a block does and how it ends.
+    fn block(&mut self, i: usize, positions: &mut Vec<Position>) {
+        let flow = self.flow;
+        let block = &flow.blocks[i];
+        self.fresh.clear();
+        self.last_reads.clear();
+        for (number, instruction) in block.body.iter().enumerate() {
+            operands::reads(instruction, &mut |r| {
+                self.last_reads.insert(r, number);
+            });
+        }
+        for r in block.end.targets().into_iter().flat_map(|t| flow.live_in[t].iter()) {
+            self.last_reads.insert(Reg(r as u32), usize::MAX);
+        }
+        for (number, instruction) in block.body.iter().enumerate() {
+            self.mark(instruction.at, positions);
+            self.instruction = number;
+            self.instruction(instruction);
+        }
+        if let End::Barrier { at, .. } = &flow.blocks[i].end {
+            self.mark(at.at, positions);
+        }
+        self.end(i);
+    }
+
     /// Emits an instruction under its guard.
     fn instruction(&mut self, instruction: &Instruction) {
         let Instruction { guard, op, .. } = instruction;
         self.blend = None;
         let mut results = Vec::new();
         operands::results(op, &mut |r| results.push(r));
-        let keep = results.iter().any(|r| self.kinds.kept[self.place].contains(r.0 as usize));
+        let keep = !self.whole && results.iter().any(|r| self.kinds.kept[self.place].contains(r.0 as usize));
         let active = self.b.use_var(self.active);
         let Some(p) = guard else {
             if keep {
                 self.blend = Some(active);
             }
             self.operation(op, active);
+            self.note_results(op, &results);
             return;
         };
         match self.predicate(*p) {
@@ -467,8 +519,11 @@ impl Emitter<'_, '_> {
 
     /// Whether the mask is known to be full while a block runs.
     pub(super) fn always_full(&self) -> bool {
+        self.blend.is_none() && (self.whole || self.stays_full())
+    }
+
+    fn stays_full(&self) -> bool {
         self.target.full
-            && self.blend.is_none()
             && self.kinds.pending[self.place].is_empty()
             && !self
                 .flow

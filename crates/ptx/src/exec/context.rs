@@ -71,6 +71,8 @@ pub(super) struct Context {
     pub(super) lane_z: [u32; 32],
     /// Result of the last barrier, for `bar.red`.
     pub(super) barrier_result: u32,
+    /// Nothing but zeros, which the compiler does not know.
+    pub(super) zeros: [u64; 2],
     /// First address that kernels may touch, and the number of bytes.
     pub(super) window_base: u64,
     pub(super) window_size: u64,

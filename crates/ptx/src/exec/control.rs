@@ -89,7 +89,8 @@ impl Emitter<'_, '_> {
         let lower: Vec<usize> = waiting.iter().copied().filter(|x| *x < t).collect();
         let meets = waiting.contains(&t);
         if lower.is_empty() && !meets {
-            self.b.ins().jump(self.blocks[t], NO_ARGUMENTS);
+            let copy = self.whole_blocks[t].filter(|_| self.whole);
+            self.b.ins().jump(copy.unwrap_or(self.blocks[t]), NO_ARGUMENTS);
             return;
         }
         let active = self.b.use_var(self.active);

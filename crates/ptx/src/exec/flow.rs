@@ -7,7 +7,7 @@
 
 use super::bits::BitSet;
 use super::operands;
-use crate::ir::{BarrierKind, Block, Instruction, Kernel, Op, Operand, Predicate, Semantics, Terminator};
+use crate::ir::{BarrierKind, Block, Instruction, Kernel, Op, Operand, Predicate, Semantics, Space, Terminator};
 
 /// How a block ends.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Flow<'k> {
     pub(super) live_in: Vec<BitSet>,
     /// Blocks in loops that wait for other threads: their back edges give way.
     pub(super) waits: Vec<bool>,
+    /// Blocks of loops that touch memory: worth a second copy for warps whose lanes all run.
+    pub(super) hot: Vec<bool>,
 }
 
 impl End<'_> {
@@ -81,6 +83,13 @@ fn observes(op: &Op) -> bool {
     match op {
         Op::Load { semantics, .. } => *semantics != Semantics::Weak,
         Op::Atomic { .. } => true,
+        _ => false,
+    }
+}
+
+fn touches_memory(op: &Op) -> bool {
+    match op {
+        Op::Load { address, .. } | Op::Store { address, .. } => !matches!(address.space, Space::Param | Space::Local),
         _ => false,
     }
 }
@@ -269,7 +278,11 @@ impl<'k> Flow<'k> {
         let mut new = vec![usize::MAX; parts.len()];
         order.iter().enumerate().for_each(|(i, b)| new[*b] = i);
         let mut waits = vec![false; order.len()];
+        let mut hot = vec![false; order.len()];
         for (_, body) in &loops {
+            body.iter()
+                .filter(|b| parts[*b].body.iter().any(|i| touches_memory(&i.op)))
+                .for_each(|b| hot[new[b]] = true);
             let waiting = spins(&parts, body);
             body.iter().filter(|_| waiting).for_each(|b| waits[new[b]] = true);
         }
@@ -282,7 +295,7 @@ impl<'k> Flow<'k> {
             })
             .collect();
         let live_in = liveness(&blocks, kernel.registers.len());
-        Flow { blocks, live_in, waits }
+        Flow { blocks, live_in, waits, hot }
     }
 
     /// For every block, the blocks that other lanes may be waiting at while it runs, as a set over `0..2n`: a block

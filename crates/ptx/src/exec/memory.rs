@@ -6,6 +6,7 @@
 use super::code::{Emitter, Val, scalar_type, vector_count, vector_type};
 use super::context::Context;
 use super::helpers;
+use super::pin::Pins;
 use super::site::{Access, Detail, Form, bytes, bytes_of, slot};
 use crate::ir::{Address, AtomicOp, Operand, Reg, Semantics, Space, Type, Width};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -192,6 +193,14 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// As [`Emitter::require`], and has fresh results ready.
+    fn require_ready(&mut self, conditions: &[Value], slow: Block) -> Option<Pins> {
+        let (first, rest) = conditions.split_first()?;
+        let pins = self.require_with_pins(*first, slow);
+        self.require(rest, slow);
+        pins
+    }
+
     /// Jumps to `slow` unless all conditions hold.
     fn require(&mut self, conditions: &[Value], slow: Block) {
         for condition in conditions {
@@ -233,6 +242,7 @@ impl Emitter<'_, '_> {
         let slow = self.b.create_block();
         let merge = self.b.create_block();
         self.b.set_cold_block(slow);
+        let mut pins = None;
         let mut flat = None;
         match linear {
             Some(linear) if linear.stride == 0 => {
@@ -246,7 +256,7 @@ impl Emitter<'_, '_> {
                         self.require(&[some], slow);
                     }
                 }
-                self.require(&linear.conditions, slow);
+                pins = self.require_ready(&linear.conditions, slow);
                 if !weak && lane_bytes > 8 {
                     // No instruction here reads so much at once and in order with its neighbours; the helper's does.
                     for width in &widths {
@@ -272,7 +282,7 @@ impl Emitter<'_, '_> {
                 }
             }
             Some(linear) if weak && self.can_stream(size, d.len(), &widths) => {
-                self.require(&linear.conditions, slow);
+                pins = self.require_ready(&linear.conditions, slow);
                 // Shared memory is all there, so lanes that are not active may read it too.
                 if address.space != Space::Shared {
                     self.require_mapped(mask, &linear.pointers, lane_bytes, slow);
@@ -297,6 +307,7 @@ impl Emitter<'_, '_> {
         }
         // Each lane by itself.
         self.start(slow);
+        self.release_pins(pins);
         self.put_mask(mask);
         let form = self.put_address(&value, address.space);
         self.call(
@@ -679,6 +690,7 @@ impl Emitter<'_, '_> {
         let slow = self.b.create_block();
         let merge = self.b.create_block();
         self.b.set_cold_block(slow);
+        let mut pins = None;
         let scalars: Option<Vec<Value>> =
             values.iter().map(|v| if let Val::Uniform(v) = v { Some(*v) } else { None }).collect();
         let widths = vec![width; a.len()];
@@ -686,7 +698,7 @@ impl Emitter<'_, '_> {
             (Some(linear), Some(scalars))
                 if linear.stride == 0 && linear.pointers.len() == 1 && a.len() == 1 && size <= 8 =>
             {
-                self.require(&linear.conditions, slow);
+                pins = self.require_ready(&linear.conditions, slow);
                 for v in scalars {
                     let v = if size == 1 { self.b.ins().ireduce(types::I8, v) } else { v };
                     if weak {
@@ -700,7 +712,7 @@ impl Emitter<'_, '_> {
             (Some(linear), _)
                 if linear.stride != 0 && weak && bytes(width) == size && self.can_stream(size, a.len(), &widths) =>
             {
-                self.require(&linear.conditions, slow);
+                pins = self.require_ready(&linear.conditions, slow);
                 let elements: Vec<Vec<Value>> = values.iter().map(|v| self.expand(v, width)).collect();
                 if let Some(full) = self.is_full(mask) {
                     let (whole, part) = (self.b.create_block(), self.b.create_block());
@@ -718,6 +730,7 @@ impl Emitter<'_, '_> {
             }
         }
         self.start(slow);
+        self.release_pins(pins);
         self.put_mask(mask);
         let form = self.put_address(&value, address.space);
         for (i, v) in values.iter().enumerate() {

@@ -164,6 +164,7 @@ impl Bound {
             lane_y: [0; 32],
             lane_z: [0; 32],
             barrier_result: 0,
+            zeros: [0; 2],
             window_base: self.window.base,
             window_size: self.window.size,
             arrivals: Vec::new(),
