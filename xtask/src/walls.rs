@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("crd", &["types"]),
     ("hypervisor", &["crd", "cuda", "gpu", "limiter", "types"]),
     ("operator", &["crd", "pool", "types"]),
+    ("smi", &[]),
     (
         "tensor-fusion",
         &[

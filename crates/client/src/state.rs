@@ -99,7 +99,7 @@ fn remote(endpoint: &str, sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
         tracing::error!(%error, "no random numbers for a session key");
         CuError::OPERATING_SYSTEM
     })?;
-    options.hello.token = std::env::var("TENSOR_FUSION_TOKEN").ok();
+    options.hello.token = std::env::var("TENSOR_FUSION_TOKEN").ok().map(types::Token::shown);
     options.hello.compute_capability = capability();
     match wire::Remote::connect(&endpoint, &options, sink) {
         Ok(remote) => Ok(Arc::new(remote)),

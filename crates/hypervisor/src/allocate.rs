@@ -101,7 +101,12 @@ pub fn place(gpus: &[Gpu], request: &Request) -> Result<Placement, Unplaced> {
     }
     let least = request.vram.unwrap_or(LEAST);
     if !request.uuids.is_empty() {
-        return named(gpus, request, least);
+        let chosen = named(gpus, request)?;
+        if chosen.iter().any(|gpu| gpu.vram_free() < least) {
+            let chosen: Vec<Gpu> = chosen.into_iter().cloned().collect();
+            return Err(full(&chosen, &Request { tflops: None, ..request.clone() }, least));
+        }
+        return Ok(placed(&chosen, request));
     }
     let mut fitting: Vec<&Gpu> =
         gpus.iter().filter(|gpu| gpu.vram_free() >= least && compute_fits(gpu, request.tflops)).collect();
@@ -116,8 +121,15 @@ pub fn place(gpus: &[Gpu], request: &Request) -> Result<Placement, Unplaced> {
     Ok(Placement { gpus: chosen, vram, tflops: request.tflops })
 }
 
-/// The GPUs that a request names. Memory is never promised twice; compute is up to whoever named them.
-fn named(gpus: &[Gpu], request: &Request, least: Bytes) -> Result<Placement, Unplaced> {
+/// The GPUs that a request names, whatever is free on them: somebody who sees more than this node has decided.
+///
+/// # Errors
+/// No such GPUs.
+pub fn decided(gpus: &[Gpu], request: &Request) -> Result<Placement, Unplaced> {
+    Ok(placed(&named(gpus, request)?, request))
+}
+
+fn named<'a>(gpus: &'a [Gpu], request: &Request) -> Result<Vec<&'a Gpu>, Unplaced> {
     let mut chosen: Vec<&Gpu> = Vec::new();
     for uuid in &request.uuids {
         let gpu = gpus.iter().find(|gpu| gpu.uuid.eq_ignore_ascii_case(uuid)).ok_or_else(|| {
@@ -128,15 +140,15 @@ fn named(gpus: &[Gpu], request: &Request, least: Bytes) -> Result<Placement, Unp
             chosen.push(gpu);
         }
     }
-    if chosen.len() != request.gpus as usize || request.uuids.len() != chosen.len() {
+    if chosen.is_empty() || chosen.len() != request.gpus as usize || request.uuids.len() != chosen.len() {
         return Err(Unplaced::Named { asked: request.gpus, named: chosen.len() });
     }
-    if chosen.iter().any(|gpu| gpu.vram_free() < least) {
-        let chosen: Vec<Gpu> = chosen.into_iter().cloned().collect();
-        return Err(full(&chosen, &Request { tflops: None, ..request.clone() }, least));
-    }
+    Ok(chosen)
+}
+
+fn placed(chosen: &[&Gpu], request: &Request) -> Placement {
     let vram = request.vram.unwrap_or_else(|| default_vram(chosen.iter().map(|gpu| gpu.vram_free()).min()));
-    Ok(Placement { gpus: chosen.iter().map(|gpu| gpu.index).collect(), vram, tflops: request.tflops })
+    Placement { gpus: chosen.iter().map(|gpu| gpu.index).collect(), vram, tflops: request.tflops }
 }
 
 fn compute_fits(gpu: &Gpu, tflops: Option<Tflops>) -> bool {

@@ -18,14 +18,15 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State, rejection::JsonRejection},
+    extract::{self, Path, Query, State, rejection::JsonRejection},
     http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
 use serde::Deserialize;
 use tokio::sync::Notify;
-use types::{Event, Failure, NodeInfo, Request, VgpuId};
+use types::{Event, Failure, NodeInfo, Request, Token, VgpuId};
 
 use crate::{
     metrics,
@@ -43,8 +44,26 @@ pub struct Served {
     pub stop: Arc<Notify>,
 }
 
-/// The interface for other machines: no way to end the node.
-pub fn remote(served: Served) -> Router {
+/// The interface for other machines: no way to end the node, and only for those who show the token, if there is one.
+pub fn remote(served: Served, token: Option<Token>) -> Router {
+    let Some(token) = token else { return common(served) };
+    let token = Arc::new(token);
+    common(served).layer(middleware::from_fn(move |request: extract::Request, next: Next| {
+        let token = Arc::clone(&token);
+        async move {
+            let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
+            if shown.is_some_and(|shown| token.matches(shown)) {
+                return next.run(request).await;
+            }
+            let error = "the token is missing or wrong".to_owned();
+            let hint = Some("give the node's token with `--token-file FILE` or in `TENSOR_FUSION_TOKEN`".to_owned());
+            (StatusCode::UNAUTHORIZED, Json(Failure { error, hint })).into_response()
+        }
+    }))
+}
+
+fn common(served: Served) -> Router {
     Router::new()
         .route("/v1/node", get(|State(served): State<Served>| async move { Json(served.info) }))
         .route("/v1/gpus", get(|State(served): State<Served>| async move { Json(served.node.gpus()) }))
@@ -63,7 +82,7 @@ pub fn local(served: Served) -> Router {
         stop.notify_one();
         StatusCode::ACCEPTED
     };
-    Router::new().route("/v1/stop", post(end)).merge(remote(served))
+    Router::new().route("/v1/stop", post(end)).merge(common(served))
 }
 
 #[derive(Deserialize)]
@@ -150,7 +169,7 @@ impl IntoResponse for NodeError {
             Self::Unplaced(_) => StatusCode::BAD_REQUEST,
             Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::TakenAway { .. } => StatusCode::CONFLICT,
-            Self::Worker { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Worker { .. } | Self::Random(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(Failure::from(&self))).into_response()
     }

@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use types::{Bytes, Event, Failure, Gpu, Lease, Request, Tflops, Vgpu, VgpuId, VgpuState};
+use types::{Bytes, Event, Failure, Gpu, Lease, Request, Tflops, Token, Vgpu, VgpuId, VgpuState};
 
 use crate::{
     allocate::{self, Unplaced},
@@ -42,6 +43,9 @@ pub enum NodeError {
         /// What was asked for.
         id: VgpuId,
     },
+    /// The operating system has no randomness for its token.
+    #[error("`/dev/urandom` cannot be read")]
+    Random(#[source] std::io::Error),
     /// It was taken away while it was being started.
     #[error("`{id}` was taken away while it was starting")]
     TakenAway {
@@ -55,7 +59,7 @@ impl From<&NodeError> for Failure {
         let hint = match error {
             NodeError::Unplaced(unplaced) => Some(unplaced.hint()),
             NodeError::Unknown { .. } => Some("`tensor-fusion ps` lists the vGPUs of this node"),
-            NodeError::Worker { .. } | NodeError::TakenAway { .. } => None,
+            NodeError::Worker { .. } | NodeError::Random(_) | NodeError::TakenAway { .. } => None,
         };
         Self { error: error.to_string(), hint: hint.map(str::to_owned) }
     }
@@ -93,7 +97,16 @@ impl std::fmt::Debug for Parts {
     }
 }
 
+/// How a vGPU is offered to its programs.
+struct Offer {
+    listen: String,
+    token: Option<Token>,
+    /// Somebody else has decided; there is nothing to refuse.
+    decided: bool,
+}
+
 struct Entry {
+    /// Without its token, which only its holder is told.
     vgpu: Vgpu,
     /// Dropping or sending ends the worker.
     stop: Option<oneshot::Sender<()>>,
@@ -242,18 +255,37 @@ impl Node {
     /// # Errors
     /// See [`NodeError`].
     pub async fn hold(self: &Arc<Self>, request: Request) -> Result<Held, NodeError> {
+        let mut bytes = [0; 16];
+        let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+        random.map_err(NodeError::Random)?;
+        // Other users of the machine reach the port too.
+        let offer = Offer { listen: self.parts.listen.clone(), token: Some(Token::from_random(bytes)), decided: false };
+        self.offer(request, offer).await
+    }
+
+    /// Grants a vGPU on the GPUs that the request names, because somebody who knows more has decided so; its worker
+    /// listens where it is told, and serves whoever gets there.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub async fn hold_decided(self: &Arc<Self>, request: Request, listen: String) -> Result<Held, NodeError> {
+        self.offer(request, Offer { listen, token: None, decided: true }).await
+    }
+
+    async fn offer(self: &Arc<Self>, request: Request, offer: Offer) -> Result<Held, NodeError> {
         let (sender, events) = mpsc::unbounded_channel();
-        let lease = self.grant(request, sender).await?;
+        let lease = self.grant(request, offer, sender).await?;
         Ok(Held { lease, events, node: Some(Arc::clone(self)) })
     }
 
     async fn grant(
         self: &Arc<Self>,
         request: Request,
+        offer: Offer,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<Lease, NodeError> {
-        let spec = self.reserve(&request, events)?;
-        let id = spec.id.clone();
+        let spec = self.reserve(&request, offer, events)?;
+        let (id, token) = (spec.id.clone(), spec.token.clone());
         let running = match self.parts.launcher.start(spec).await {
             Ok(running) => running,
             Err(reason) => {
@@ -271,7 +303,7 @@ impl Node {
             entry.vgpu.worker_pid = Some(running.pid);
             entry.vgpu.lease.connect = running.connect;
             entry.status = Some(running.status);
-            let lease = entry.vgpu.lease.clone();
+            let lease = Lease { token, ..entry.vgpu.lease.clone() };
             if entry.leaving {
                 drop(running.stop);
             } else {
@@ -293,15 +325,22 @@ impl Node {
     }
 
     /// Decides, and takes the room before anybody else can.
-    fn reserve(&self, request: &Request, events: mpsc::UnboundedSender<Event>) -> Result<Spec, NodeError> {
+    fn reserve(
+        &self,
+        request: &Request,
+        offer: Offer,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<Spec, NodeError> {
         let mut inner = self.lock();
-        let placement = match allocate::place(&self.gpus_of(&inner), request) {
-            Ok(placement) => placement,
-            Err(refusal) => {
-                inner.counters.refused += 1;
-                return Err(refusal.into());
-            }
-        };
+        let gpus = self.gpus_of(&inner);
+        let placement =
+            match if offer.decided { allocate::decided(&gpus, request) } else { allocate::place(&gpus, request) } {
+                Ok(placement) => placement,
+                Err(refusal) => {
+                    inner.counters.refused += 1;
+                    return Err(refusal.into());
+                }
+            };
         inner.next += 1;
         let id = VgpuId::numbered(inner.next);
         let lease = Lease {
@@ -311,6 +350,7 @@ impl Node {
             gpus: placement.gpus.clone(),
             vram: placement.vram,
             tflops: placement.tflops,
+            token: None,
         };
         let vgpu = Vgpu {
             lease,
@@ -331,7 +371,8 @@ impl Node {
         Ok(Spec {
             log: self.parts.folder.join(format!("{id}.log")),
             id,
-            listen: self.parts.listen.clone(),
+            listen: offer.listen,
+            token: offer.token,
             driver: self.parts.devices.driver.clone(),
             gpus: placement.gpus,
             vram: placement.vram,

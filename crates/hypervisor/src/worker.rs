@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::{mpsc, oneshot},
 };
-use types::{Bytes, Capability, Process, Tflops, VgpuId};
+use types::{Bytes, Capability, Process, Tflops, Token, VgpuId};
 
 use crate::provider::Driver;
 
@@ -32,6 +32,8 @@ pub struct Spec {
     pub tflops: Option<Tflops>,
     /// What a software GPU shall present itself as.
     pub compute_capability: Option<Capability>,
+    /// What programs must show.
+    pub token: Option<Token>,
     /// Where the worker's messages go.
     pub log: PathBuf,
 }
@@ -141,6 +143,11 @@ impl Children {
         }
         // Left over from a program on another vGPU that started this node.
         command.env_remove("TENSOR_FUSION_CONNECT").env_remove("LD_LIBRARY_PATH");
+        // By the environment: arguments can be read by everybody on the machine.
+        match &spec.token {
+            Some(token) => command.env("TENSOR_FUSION_TOKEN", token.reveal()),
+            None => command.env_remove("TENSOR_FUSION_TOKEN"),
+        };
         command
     }
 

@@ -21,9 +21,9 @@ use std::{
 
 use anyhow::Context;
 use hypervisor::provider::OUR_LIBRARY;
-use types::Capability;
+use types::{Capability, Token};
 
-use crate::{failure::Failed, folder::Folder};
+use crate::{failure::Failed, folder::Folder, token};
 
 /// Where our library is, if not beside this program.
 const LIBRARY: &str = "TENSOR_FUSION_LIBRARY";
@@ -38,6 +38,8 @@ const NAMES: [&str; 3] = ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1"];
 pub(crate) struct Surroundings {
     /// Where its vGPU is.
     pub(crate) connect: String,
+    /// What it must show there.
+    pub(crate) token: Option<Token>,
     /// Whether the GPU runs nothing but PTX.
     pub(crate) software: bool,
     /// What a software GPU presents itself as.
@@ -58,6 +60,9 @@ struct Setter<'a> {
 impl Setter<'_> {
     fn all(mut self, files: &Path, about: &Surroundings) -> BTreeMap<OsString, OsString> {
         self.set("TENSOR_FUSION_CONNECT", &about.connect);
+        if let Some(token) = &about.token {
+            self.set(token::VARIABLE, token.reveal());
+        }
         self.in_front("LD_LIBRARY_PATH", &files.join("lib"));
         if about.software {
             self.set("TENSOR_FUSION_SOFT_CC", about.capability.to_string());
@@ -170,6 +175,7 @@ mod tests {
         let lookup = |name: &str| ours.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
         let about = Surroundings {
             connect: "tcp://127.0.0.1:1".to_owned(),
+            token: Some(Token::shown("secret".to_owned())),
             software,
             capability: Capability { major: 12, minor: 0 },
         };
@@ -181,7 +187,11 @@ mod tests {
     #[test]
     fn a_card_gets_the_library_and_the_connection_only() {
         let set = environment(false, &[("HOME", "/h"), ("LD_LIBRARY_PATH", "/x")]);
-        let expected = [("LD_LIBRARY_PATH", "/f/lib:/x"), ("TENSOR_FUSION_CONNECT", "tcp://127.0.0.1:1")];
+        let expected = [
+            ("LD_LIBRARY_PATH", "/f/lib:/x"),
+            ("TENSOR_FUSION_CONNECT", "tcp://127.0.0.1:1"),
+            ("TENSOR_FUSION_TOKEN", "secret"),
+        ];
         assert_eq!(set, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 

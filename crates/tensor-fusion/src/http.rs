@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use types::Token;
+
 /// Where a node serves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {
@@ -100,7 +102,13 @@ fn line(stream: &mut BufReader<Stream>) -> io::Result<String> {
 }
 
 /// Sends one request over a connection of its own.
-pub(crate) fn send(address: &Address, method: &str, path: &str, body: Option<&str>) -> io::Result<Answer> {
+pub(crate) fn send(
+    address: &Address,
+    token: Option<&Token>,
+    method: &str,
+    path: &str,
+    body: Option<&str>,
+) -> io::Result<Answer> {
     let mut stream = match address {
         Address::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         Address::Tcp(host) => {
@@ -114,6 +122,9 @@ pub(crate) fn send(address: &Address, method: &str, path: &str, body: Option<&st
         Address::Tcp(host) => host,
     };
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
+    if let Some(token) = token {
+        request.push_str(&format!("authorization: Bearer {}\r\n", token.reveal()));
+    }
     if let Some(body) = body {
         request.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
     }

@@ -21,6 +21,7 @@ mod ps;
 mod ptxas;
 mod run;
 mod simulate;
+mod token;
 mod up;
 mod worker;
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
-use types::{Event, Lease, NodeInfo, Request, VgpuId};
+use types::{Event, Lease, NodeInfo, Request, Token, VgpuId};
 
 use crate::{
     failure::Failed,
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Node {
     /// Where.
     pub(crate) address: Address,
+    /// What it asks for.
+    pub(crate) token: Option<Token>,
 }
 
 /// A vGPU that lives as long as this value, and a little word of what happens to it.
@@ -35,7 +37,7 @@ pub(crate) struct Holding {
 impl Node {
     /// This machine's node; `None` when none runs.
     pub(crate) fn running(folder: &Folder) -> Option<(Self, NodeInfo)> {
-        let node = Self { address: Address::Unix(folder.socket()) };
+        let node = Self { address: Address::Unix(folder.socket()), token: None };
         let info = node.get("/v1/node").ok()?;
         Some((node, info))
     }
@@ -56,8 +58,20 @@ impl Node {
         read(answer)
     }
 
+    /// Whether whoever listens there is a node.
+    ///
+    /// # Errors
+    /// It is one, and wants another token.
+    pub(crate) fn answers(&self) -> Result<bool, Failed> {
+        match self.send("GET", "/v1/node", None) {
+            Ok(mut answer) if answer.status == 401 => Err(refusal(&mut answer)),
+            Ok(answer) => Ok(read::<NodeInfo>(answer).is_ok()),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn send(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failed> {
-        let answer = http::send(&self.address, method, path, body);
+        let answer = http::send(&self.address, self.token.as_ref(), method, path, body);
         Ok(answer.with_context(|| format!("the node at `{}` does not answer", self.address))?)
     }
 

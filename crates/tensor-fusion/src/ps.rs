@@ -72,6 +72,7 @@ mod tests {
             gpus: vec![0, 1],
             vram: Bytes::from_gib(4),
             tflops: None,
+            token: None,
         };
         let idle = Vgpu {
             lease,

@@ -7,12 +7,13 @@ use std::{
     ffi::OsString,
     io,
     os::unix::process::ExitStatusExt,
+    path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus},
 };
 
 use anyhow::Context;
 use clap::Args;
-use types::{Bytes, Capability, NodeInfo, Qos, Request, Tflops, Vendor, VgpuId};
+use types::{Bytes, Capability, Qos, Request, Tflops, Token, Vendor, VgpuId};
 
 use crate::{
     environment::{self, Surroundings},
@@ -21,6 +22,7 @@ use crate::{
     http::Address,
     node::{Holding, Node},
     process::{self, Signals},
+    token,
 };
 
 /// The program could not be started for a reason of ours.
@@ -53,6 +55,10 @@ pub(crate) struct Run {
     /// A node or a worker elsewhere: HOST:PORT, tcp://HOST:PORT or unix:///PATH
     #[arg(long, value_name = "WHERE", env = "TENSOR_FUSION_NODE")]
     connect: Option<Peer>,
+
+    /// File with the token of the node or worker elsewhere [default: what `TENSOR_FUSION_TOKEN` holds]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Compute capability that a software GPU presents itself as
     #[arg(long, value_name = "CC", default_value = "12.0")]
@@ -138,9 +144,10 @@ impl Run {
         let node = match &self.connect {
             None => Node::running_or_started(folder, &|text| self.say(text))?,
             Some(Peer(address)) => {
-                let node = Node { address: address.clone() };
-                if node.get::<NodeInfo>("/v1/node").is_err() {
-                    return Ok(self.worker(address));
+                let token = token::given(self.token_file.as_deref())?;
+                let node = Node { address: address.clone(), token: token.clone() };
+                if !node.answers()? {
+                    return Ok(self.worker(address, token));
                 }
                 node
             }
@@ -160,18 +167,19 @@ impl Run {
         let tflops = lease.tflops.map(|tflops| format!(" and {tflops} TFLOPS")).unwrap_or_default();
         self.say(&format!("{} has {}{tflops} on {} GPU {:?}", lease.id, lease.vram, lease.vendor, lease.gpus));
         let connect = reachable(&lease.connect, &node.address);
-        let about = Surroundings { connect, software: lease.vendor == Vendor::Software, capability: self.cc };
+        let software = lease.vendor == Vendor::Software;
+        let about = Surroundings { connect, token: lease.token.clone(), software, capability: self.cc };
         Ok(Granted { about, held: Some((node, holding)) })
     }
 
     /// What answers is no node: it is taken for a worker, which the program's first CUDA call finds out.
-    fn worker(&self, address: &Address) -> Granted {
+    fn worker(&self, address: &Address, token: Option<Token>) -> Granted {
         if self.vram.is_some() || self.tflops.is_some() || self.gpus != 1 {
             eprintln!("warning: `{address}` is no node: the limits are those that its worker was started with");
         }
         self.say(&format!("connecting to the worker at {address}"));
         // Whether its GPU can run anything but PTX is not known; PTX runs everywhere.
-        let about = Surroundings { connect: address.to_string(), software: true, capability: self.cc };
+        let about = Surroundings { connect: address.to_string(), token, software: true, capability: self.cc };
         Granted { about, held: None }
     }
 

@@ -2,7 +2,9 @@
 
 use std::{
     fs::{File, Permissions, TryLockError},
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     sync::Arc,
     time::Duration,
@@ -21,12 +23,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
 };
-use types::NodeInfo;
+use types::{NodeInfo, Token};
 
 use crate::{
     failure::{Failed, Outcome},
     folder::Folder,
-    node, print,
+    node, print, token,
 };
 
 /// The exit code of a node that found another one running.
@@ -42,9 +44,17 @@ pub(crate) struct Up {
     #[arg(long)]
     detach: bool,
 
-    /// Serve other machines too, at this address; anybody who reaches it can use the GPUs
+    /// Serve other machines too, at this address
     #[arg(long, value_name = "tcp://HOST:PORT")]
     listen: Option<Listen>,
+
+    /// File with the token that other machines must show [default: what `TENSOR_FUSION_TOKEN` holds]
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    token_file: Option<PathBuf>,
+
+    /// Serve everybody who reaches the address: let no token be asked for
+    #[arg(long, requires = "listen", conflicts_with = "token_file")]
+    no_token: bool,
 
     /// Where the GPUs come from: `soft`, or the path of a `libcuda.so.1` (default: NVIDIA's if it has GPUs, else `soft`)
     #[arg(long, value_name = "DRIVER", env = "TENSOR_FUSION_DRIVER")]
@@ -82,8 +92,17 @@ impl std::str::FromStr for Listen {
     }
 }
 
+impl Listen {
+    /// Whether only this machine gets there.
+    fn is_loopback(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
 impl Up {
     pub(crate) fn main(self, json: bool) -> Outcome {
+        let token = self.token()?;
         let folder = Folder::open()?;
         if self.detach {
             return self.start_in_background(&folder, json);
@@ -104,9 +123,22 @@ impl Up {
         let devices = find(self.driver.as_ref())?;
         // One thread, and it is the main one: nothing here is busy.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(self.serve(&folder, devices, json));
+        let result = runtime.block_on(self.serve(&folder, devices, token, json));
         drop(lock);
         result
+    }
+
+    /// What other machines must show. Serving everybody must be asked for.
+    fn token(&self) -> Result<Option<Token>, Failed> {
+        let Some(listen) = self.listen.as_ref().filter(|_| !self.no_token) else { return Ok(None) };
+        let token = token::given(self.token_file.as_deref())?;
+        if token.is_none() && !listen.is_loopback() {
+            let Listen { host, port } = listen;
+            return Err(Failed::new(format!("everybody who reaches `tcp://{host}:{port}` could use the GPUs"))
+                .hint("give a token with `--token-file FILE`, or say `--no-token`")
+                .code(2));
+        }
+        Ok(token)
     }
 
     fn start_in_background(&self, folder: &Folder, json: bool) -> Outcome {
@@ -124,15 +156,27 @@ impl Up {
                 options.extend([name, value.as_str()]);
             }
         }
-        let (node, info) = node::start(folder, &options)?;
-        if json {
-            return Ok(print::json(&info)?);
+        let token_file = self.token_file.as_deref().map(std::path::absolute).transpose()?;
+        if let Some(file) = token_file.as_ref().map(|file| file.to_string_lossy()) {
+            let (node, info) = node::start(folder, &[&options[..], &["--token-file", &file]].concat())?;
+            return Self::announce(folder, &node, &info, json);
         }
-        let gpus: Vec<types::Gpu> = node.get("/v1/gpus")?;
-        Ok(print::text(&announcement(folder, &info, gpus.len()))?)
+        if self.no_token {
+            options.push("--no-token");
+        }
+        let (node, info) = node::start(folder, &options)?;
+        Self::announce(folder, &node, &info, json)
     }
 
-    async fn serve(&self, folder: &Folder, devices: Devices, json: bool) -> Outcome {
+    fn announce(folder: &Folder, node: &node::Node, info: &NodeInfo, json: bool) -> Outcome {
+        if json {
+            return Ok(print::json(info)?);
+        }
+        let gpus: Vec<types::Gpu> = node.get("/v1/gpus")?;
+        Ok(print::text(&announcement(folder, info, gpus.len()))?)
+    }
+
+    async fn serve(&self, folder: &Folder, devices: Devices, token: Option<Token>, json: bool) -> Outcome {
         let count = devices.found.len();
         let host = self.listen.as_ref().map_or("127.0.0.1", |listen| &listen.host);
         let parts = Parts {
@@ -172,7 +216,7 @@ impl Up {
         let local = UnixListener::bind(&socket).with_context(|| format!("`{}`", socket.display()))?;
         std::fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
         if let Some(listener) = remote {
-            tokio::spawn(axum::serve(listener, api::remote(served.clone())).into_future());
+            tokio::spawn(axum::serve(listener, api::remote(served.clone(), token)).into_future());
         }
         tokio::spawn(axum::serve(local, api::local(served.clone())).into_future());
 

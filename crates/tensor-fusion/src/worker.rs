@@ -23,7 +23,7 @@ use worker::{Worker as Server, WorkerConfig};
 
 use crate::{
     failure::{Failed, Outcome},
-    print, process,
+    print, process, token,
 };
 
 /// Serve one vGPU.
@@ -48,6 +48,10 @@ pub(crate) struct Worker {
     /// What opens the GPU: `soft`, or the path of a `libcuda.so.1`
     #[arg(long, value_name = "DRIVER", default_value = "soft")]
     driver: Driver,
+
+    /// File with the token that clients must show [default: what `TENSOR_FUSION_TOKEN` holds]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Compute capability that a software GPU presents itself as
     #[arg(long, value_name = "CC")]
@@ -76,6 +80,7 @@ impl Worker {
         let config = WorkerConfig {
             tflops: self.tflops.map(Tflops::as_f64),
             devices: self.gpu.iter().copied().map(Ordinal).collect(),
+            token: token::given(self.token_file.as_deref())?,
             ..WorkerConfig::new(vram.get(), move |hello, sink| gpus.open(hello, sink))
         };
         let server = Arc::new(worker::serve(listener, config)?);

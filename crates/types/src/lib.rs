@@ -11,6 +11,7 @@ mod number;
 mod percent;
 mod request;
 mod tflops;
+mod token;
 
 pub use bytes::{Bytes, ParseBytesError};
 pub use capability::{Capability, ParseCapabilityError};
@@ -20,3 +21,4 @@ pub use number::NumberError;
 pub use percent::{ParsePercentError, Percent};
 pub use request::{Lease, ParseQosError, Qos, Request};
 pub use tflops::{ParseTflopsError, Tflops};
+pub use token::{ParseTokenError, Token};

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Capability, Tflops, Vendor, VgpuId};
+use crate::{Bytes, Capability, Tflops, Token, Vendor, VgpuId};
 
 /// Who goes first when GPUs are short.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
@@ -116,6 +116,9 @@ pub struct Lease {
     pub vram: Bytes,
     /// Compute on each of them; `None` is no limit.
     pub tflops: Option<Tflops>,
+    /// What its programs must show to its worker. Only whoever asked for the vGPU is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
 }
 
 #[cfg(test)]

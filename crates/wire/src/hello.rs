@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use cuda::DriverInfo;
 use serde::{Deserialize, Serialize};
+use types::Token;
 
 use crate::calls::{FINGERPRINT, PROTOCOL_VERSION};
 use crate::transport::{Transport, send_all};
@@ -37,7 +38,7 @@ pub struct Hello {
     /// Compute capability times ten that a software device should have for this client.
     pub compute_capability: Option<u32>,
     /// Proof that the client may use the worker.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Names the session; whoever knows it may resume it. (Workers of version 1 do not resume.)
     pub session_key: [u8; 16],
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use cuda::{CuResult, Driver, Ordinal, ProcessUsage, Sink};
 use limiter::{Account, Limited, Share};
 use parking_lot::Mutex;
+use types::Token;
 use wire::hello::{self, Hello, HelloError, Refusal};
 use wire::transport::{LOOK_FOR_LOST, Transport, end_if_lost};
 use wire::{Endpoint, Listener};
@@ -31,7 +32,7 @@ pub struct WorkerConfig {
     /// The devices, among those that `open` makes, in the order of the clients' ordinals.
     pub devices: Vec<Ordinal>,
     /// What clients must show; `None` serves everybody who can connect.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Sessions at once, at most.
     pub max_sessions: u32,
     /// How long a new connection may take to say hello.
@@ -282,7 +283,7 @@ impl Shared {
             Err(error) => HelloError::Broken(error),
         };
         if let Some(token) = &self.config.token
-            && !same(token.as_bytes(), hello.token.as_deref().unwrap_or_default().as_bytes())
+            && !hello.token.as_ref().is_some_and(|shown| token.matches(shown.reveal()))
         {
             return Err(refuse(Refusal::Token));
         }
@@ -305,9 +306,4 @@ impl Shared {
         tracing::info!(pid, client, "a client has come");
         Ok(Arc::new(Session::new(Arc::new(driver), outlet, pid, place)))
     }
-}
-
-/// Compares without telling by its time where the difference is.
-fn same(ours: &[u8], theirs: &[u8]) -> bool {
-    ours.len() == theirs.len() && ours.iter().zip(theirs).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
 }

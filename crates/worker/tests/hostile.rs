@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::types::Token;
 use common::*;
 use cuda::*;
 use proptest::prelude::*;
@@ -132,12 +133,12 @@ fn a_client_says_what_is_wrong_with_its_worker() {
 #[test]
 fn the_token_and_the_number_of_sessions_are_checked() {
     let mut config = config(1 << 30);
-    config.token = Some("sesame".to_owned());
+    config.token = Some(Token::shown("sesame".to_owned()));
     config.max_sessions = 2;
     let worker = start(&tcp(), config);
     let connect = |token: Option<&str>| {
         let mut options = options();
-        options.hello.token = token.map(str::to_owned);
+        options.hello.token = token.map(|token| Token::shown(token.to_owned()));
         Remote::connect(worker.endpoint(), &options, Arc::new(NoSink))
     };
     for token in [None, Some(""), Some("sesamf"), Some("sesame2")] {

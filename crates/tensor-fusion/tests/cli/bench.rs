@@ -41,7 +41,7 @@ impl Bench {
             .env("HOME", self.path())
             .env("COLUMNS", "100")
             .stdin(Stdio::null());
-        for name in ["TENSOR_FUSION_DRIVER", "TENSOR_FUSION_NODE", "TENSOR_FUSION_CONNECT"] {
+        for name in ["TENSOR_FUSION_DRIVER", "TENSOR_FUSION_NODE", "TENSOR_FUSION_CONNECT", "TENSOR_FUSION_TOKEN"] {
             command.env_remove(name);
         }
         command.env("TENSOR_FUSION_DRIVER", "soft");

@@ -118,6 +118,47 @@ fn another_machine_gets_a_vgpu_from_a_node_that_listens() {
 }
 
 #[test]
+fn a_node_with_a_token_serves_those_who_show_it_and_tells_nobody() {
+    let (here, there) = (Bench::new(), Bench::new());
+    let secret = "open-sesame-0123456789";
+    let file = there.path().join("token");
+    std::fs::write(&file, format!("{secret}\n")).unwrap();
+    let token = format!("--token-file {}", file.display());
+    let info = there.json(&format!("up --detach --listen tcp://127.0.0.1:0 {token}"));
+    let address = info["listening"].as_str().unwrap();
+
+    let (code, said) = here.fails(&format!("run --connect {address} true"));
+    assert_eq!(code, 125);
+    assert!(said.contains("the token is missing or wrong") && said.contains("--token-file"), "{said}");
+    let denied = raw(address, b"GET /v1/vgpus HTTP/1.0\r\nauthorization: Bearer open-sesame-0123456788\r\n\r\n");
+    assert!(denied.starts_with("HTTP/1.0 401"), "{denied}");
+    assert!(raw(address, b"GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 401"));
+
+    // The program gets its own vGPU's token, not the node's; and nobody else is told either.
+    let shown = here.script(&format!("--connect {address} {token}"), "echo $TENSOR_FUSION_TOKEN").output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.trim().len() == 32 && !shown.contains(secret), "{shown}");
+    let mut held = started(there.script("", "echo ready; read line").stdin(Stdio::piped()));
+    assert!(!there.ok("ps --json").contains("token"));
+    assert!(!std::fs::read_to_string(there.path().join("node/state.json")).unwrap().contains("token"));
+    held.kill().unwrap();
+    held.wait().unwrap();
+}
+
+#[test]
+fn serving_everybody_must_be_asked_for() {
+    let bench = Bench::new();
+    let (code, said) = bench.fails("up --listen tcp://0.0.0.0:0");
+    assert_eq!(code, 2);
+    assert!(said.contains("everybody who reaches `tcp://0.0.0.0:0` could use the GPUs"), "{said}");
+    assert!(said.contains("--token-file FILE") && said.contains("--no-token"), "{said}");
+    let short = bench.path().join("short");
+    std::fs::write(&short, "sesame").unwrap();
+    let (_, said) = bench.fails(&format!("up --listen tcp://0.0.0.0:0 --token-file {}", short.display()));
+    assert!(said.contains("a token of 6 characters is not allowed") && !said.contains("sesame"), "{said}");
+}
+
+#[test]
 fn the_interface_answers_junk_with_errors_and_lives_on() {
     let bench = Bench::new();
     let info = bench.json("up --detach --listen tcp://127.0.0.1:0");
