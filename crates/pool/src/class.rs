@@ -3,8 +3,8 @@
 use crate::field::Field;
 use crate::{Amount, Gpu, GpuIndex, Node};
 
-/// Nodes are kept by what their k-th best GPU has free, for these k: a node needs so much, though it may still not do.
-pub(crate) const COUNTS: [usize; 4] = [1, 2, 4, 8];
+/// Nodes are kept by what k of their GPUs have open at the same time, for these k.
+pub(crate) const COUNTS: [usize; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /// What placing looks at of a GPU, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,60 +124,115 @@ impl Class {
     }
 
     pub(crate) fn insert_node(&mut self, node: u32, stand: &Stand) {
-        for (fields, best) in self.nodes.iter_mut().zip(stand.best).take(1 + usize::from(self.oversubscribed)) {
-            for (position, field) in fields.iter_mut().enumerate().take(stand.reach()) {
-                field.insert(best[position], stand.sum, node);
-            }
+        for &(fields, position, amount) in stand.corners.iter().filter(|corner| corner.0 == 0 || self.oversubscribed) {
+            self.nodes[fields][position].insert(amount, stand.sum, node);
         }
     }
 
     pub(crate) fn remove_node(&mut self, node: u32, stand: &Stand) {
-        for (fields, best) in self.nodes.iter_mut().zip(stand.best).take(1 + usize::from(self.oversubscribed)) {
-            for (position, field) in fields.iter_mut().enumerate().take(stand.reach()) {
-                field.remove(best[position], stand.sum, node);
-            }
+        for &(fields, position, amount) in stand.corners.iter().filter(|corner| corner.0 == 0 || self.oversubscribed) {
+            self.nodes[fields][position].remove(amount, stand.sum, node);
         }
     }
 }
 
 /// How a node stands in a class.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Stand {
-    /// Its usable GPUs.
-    usable: usize,
-    /// The sum of their open shares.
+    /// The sum of its GPUs' open shares.
     sum: u32,
-    /// What the k-th best has open, and what it may guarantee, each part for itself.
-    best: [[Amount; COUNTS.len()]; 2],
+    /// For what is open (0) and what may be guaranteed (1), and the position in [`COUNTS`]: amounts that so many of its
+    /// GPUs have. All that they have is covered by one of them.
+    pub(crate) corners: Vec<(usize, usize, Amount)>,
 }
 
+/// Nodes with more GPUs have one corner, which all that they have is covered by, though they may not have it.
+const MOST_EXACT: usize = 16;
+
 impl Stand {
-    /// The stand of a node with these GPUs. `scratch` spares allocations.
-    pub(crate) fn of<'a>(gpus: impl Iterator<Item = &'a Hot>, scratch: &mut [Vec<u64>; 4]) -> Self {
-        let mut stand = Self::default();
-        scratch.iter_mut().for_each(Vec::clear);
+    /// The stand of a node with these GPUs, and of what was there before. `spare` becomes part of it.
+    pub(crate) fn of<'a>(gpus: impl Iterator<Item = &'a Hot>, scratch: &mut Scratch) -> Self {
+        let mut stand = Self { sum: 0, corners: std::mem::take(&mut scratch.corners) };
+        stand.corners.clear();
+        let mut same = true;
+        scratch.lists.iter_mut().for_each(Vec::clear);
         for hot in gpus.filter(|hot| hot.usable) {
-            stand.usable += 1;
             stand.sum = stand.sum.saturating_add(hot.share);
             let sure = hot.sure();
-            let parts = [hot.open.vram.get(), hot.open.tflops.milli(), sure.vram.get(), sure.tflops.milli()];
-            scratch.iter_mut().zip(parts).for_each(|(list, part)| list.push(part));
+            same &= sure == hot.open;
+            scratch.lists[0].push((hot.open.vram.get(), hot.open.tflops.milli()));
+            scratch.lists[1].push((sure.vram.get(), sure.tflops.milli()));
         }
-        scratch.iter_mut().for_each(|list| list.sort_unstable_by(|a, b| b.cmp(a)));
-        for (position, &count) in COUNTS.iter().enumerate().take(stand.reach()) {
-            let part = |list: usize| scratch[list][count - 1];
-            stand.best[0][position] = Amount::of_parts(part(0), part(1));
-            stand.best[1][position] = Amount::of_parts(part(2), part(3));
+        for fields in 0..2 {
+            if fields == 1 && same {
+                let plain = stand.corners.len();
+                stand.corners.extend_from_within(..plain);
+                stand.corners.iter_mut().skip(plain).for_each(|corner| corner.0 = 1);
+                break;
+            }
+            let list = &mut scratch.lists[fields];
+            list.sort_unstable_by(|a, b| b.cmp(a));
+            for (position, &count) in COUNTS.iter().enumerate().take_while(|(_, count)| **count <= list.len()) {
+                corners(list, count, &mut scratch.best, |amount| stand.corners.push((fields, position, amount)));
+            }
         }
         stand
     }
 
-    /// How many of [`COUNTS`] it has GPUs for.
-    fn reach(&self) -> usize {
-        COUNTS.iter().take_while(|&&count| count <= self.usable).count()
-    }
-
     pub(crate) fn sum(&self) -> u32 {
         self.sum
+    }
+}
+
+/// Lists that are used again and again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    lists: [Vec<(u64, u64)>; 2],
+    best: Vec<u64>,
+    pub(crate) corners: Vec<(usize, usize, Amount)>,
+}
+
+/// The amounts that `count` of these GPUs, most VRAM first, have at the same time.
+fn corners(gpus: &[(u64, u64)], count: usize, best: &mut Vec<u64>, mut corner: impl FnMut(Amount)) {
+    best.clear();
+    if gpus.len() > MOST_EXACT {
+        best.extend(gpus.iter().map(|gpu| gpu.1));
+        best.sort_unstable_by(|a, b| b.cmp(a));
+        return corner(Amount::of_parts(gpus[count - 1].0, best[count - 1]));
+    }
+    // Going down in VRAM, the `count`th most compute so far only grows.
+    let mut before: Option<u64> = None;
+    for (position, &(vram, tflops)) in gpus.iter().enumerate() {
+        let at = best.partition_point(|&other| other >= tflops);
+        best.insert(at, tflops);
+        let last = gpus.get(position + 1).is_none_or(|next| next.0 != vram);
+        if let Some(&most) = best.get(count - 1)
+            && last
+            && before.is_none_or(|before| most > before)
+        {
+            before = Some(most);
+            corner(Amount::of_parts(vram, most));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corners_cover_what_so_many_have_and_nothing_else() {
+        let gpus = [(9, 1), (7, 5), (7, 3), (4, 8), (2, 6), (1, 1)];
+        for count in 1..=6 {
+            let mut found = Vec::new();
+            corners(&gpus, count, &mut Vec::new(), |corner| found.push(corner));
+            for vram in 0..11 {
+                for tflops in 0..10 {
+                    let have = gpus.iter().filter(|gpu| gpu.0 >= vram && gpu.1 >= tflops).count() >= count;
+                    let covered = found.iter().any(|corner| corner.covers(Amount::of_parts(vram, tflops)));
+                    assert_eq!(have, covered, "{count} {vram} {tflops} {found:?}");
+                }
+            }
+        }
     }
 }

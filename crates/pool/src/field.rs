@@ -7,6 +7,7 @@
 //! over together. One change is one removal and one insertion, whatever the order in which a request looks.
 
 use std::collections::BTreeSet;
+use std::ops::{Bound, Range};
 
 use crate::Amount;
 
@@ -36,8 +37,46 @@ impl Order {
     }
 }
 
-/// Key, VRAM, compute, item.
-type Entry = (u32, u64, u64, u32);
+/// Key, VRAM and compute beyond the cell's corner, item: 32, 40, 24 and 32 bits, so that a comparison is two instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u128);
+
+const VRAM_BITS: u32 = 40;
+const TFLOPS_BITS: u32 = 24;
+
+impl Entry {
+    fn new(key: u32, vram: u64, tflops: u64, item: u32) -> Self {
+        // What is beyond the last cell counts as the most that can be told.
+        let (vram, tflops) = (vram.min((1 << VRAM_BITS) - 1), tflops.min((1 << TFLOPS_BITS) - 1));
+        let state = u128::from(vram) << TFLOPS_BITS | u128::from(tflops);
+        Self(u128::from(key) << 96 | state << 32 | u128::from(item))
+    }
+
+    fn key(self) -> u32 {
+        (self.0 >> 96) as u32
+    }
+
+    fn item(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether something of this key and amount may have `vram` and `tflops` beyond the cell's corner.
+    fn has(self, vram: u64, tflops: u64) -> bool {
+        let (most_vram, most_tflops) = ((1 << VRAM_BITS) - 1, (1 << TFLOPS_BITS) - 1);
+        (self.0 >> (32 + TFLOPS_BITS)) as u64 & most_vram >= vram.min(most_vram)
+            && (self.0 >> 32) as u64 & most_tflops >= tflops.min(most_tflops)
+    }
+
+    /// The first that may be of the same key and amount.
+    fn first_equal(self) -> Self {
+        Self(self.0 & !u128::from(u32::MAX))
+    }
+
+    /// The last that may be of the same key and amount.
+    fn last_equal(self) -> Self {
+        Self(self.0 | u128::from(u32::MAX))
+    }
+}
 
 #[derive(Clone, Debug)]
 struct Row {
@@ -61,8 +100,8 @@ impl Row {
     fn sum_up(&mut self, column: usize) {
         let cell = &self.cells[column];
         let (first, last) = (cell.first(), cell.last());
-        self.least[column] = first.map_or(u32::MAX, |entry| entry.0);
-        self.most[column] = last.map_or(0, |entry| entry.0);
+        self.least[column] = first.map_or(u32::MAX, |entry| entry.key());
+        self.most[column] = last.map_or(0, |entry| entry.key());
         match first {
             Some(_) => self.occupied |= 1 << column,
             None => self.occupied &= !(1 << column),
@@ -81,31 +120,37 @@ pub(crate) struct Field {
 impl Field {
     /// One whose cells divide `largest` well.
     pub(crate) fn new(largest: Amount) -> Self {
-        let shift = |value: u64| (64 - value.leading_zeros()).saturating_sub(LEVELS.ilog2());
-        Self { shift: [shift(largest.vram.get()), shift(largest.tflops.milli())], rows: Vec::new() }
+        let shift = |value: u64, most: u32| (64 - value.leading_zeros()).saturating_sub(LEVELS.ilog2()).min(most);
+        let shift = [shift(largest.vram.get(), VRAM_BITS), shift(largest.tflops.milli(), TFLOPS_BITS)];
+        Self { shift, rows: Vec::new() }
     }
 
-    fn cell(&self, amount: Amount) -> (usize, usize) {
-        let level = |value: u64| usize::try_from(value).map_or(LEVELS - 1, |value| value.min(LEVELS - 1));
-        (level(amount.vram.get() >> self.shift[0]), level(amount.tflops.milli() >> self.shift[1]))
+    /// The cell of an amount, and what it has beyond the cell's corner.
+    fn cell(&self, amount: Amount) -> ([usize; 2], [u64; 2]) {
+        let part = |value: u64, shift: u32| {
+            let level = usize::try_from(value >> shift).map_or(LEVELS - 1, |level| level.min(LEVELS - 1));
+            (level, value - ((level as u64) << shift))
+        };
+        let (vram, tflops) = (part(amount.vram.get(), self.shift[0]), part(amount.tflops.milli(), self.shift[1]));
+        ([vram.0, tflops.0], [vram.1, tflops.1])
     }
 
     pub(crate) fn insert(&mut self, free: Amount, key: u32, item: u32) {
-        let (row, column) = self.cell(free);
+        let ([row, column], [vram, tflops]) = self.cell(free);
         if self.rows.len() <= row {
             self.rows.resize_with(row + 1, || None);
         }
         let row = self.rows[row].get_or_insert_with(|| Box::new(Row::new()));
-        row.cells[column].insert((key, free.vram.get(), free.tflops.milli(), item));
+        row.cells[column].insert(Entry::new(key, vram, tflops, item));
         row.least[column] = row.least[column].min(key);
         row.most[column] = row.most[column].max(key);
         row.occupied |= 1 << column;
     }
 
     pub(crate) fn remove(&mut self, free: Amount, key: u32, item: u32) {
-        let (row, column) = self.cell(free);
+        let ([row, column], [vram, tflops]) = self.cell(free);
         if let Some(Some(row)) = self.rows.get_mut(row)
-            && row.cells[column].remove(&(key, free.vram.get(), free.tflops.milli(), item))
+            && row.cells[column].remove(&Entry::new(key, vram, tflops, item))
             && (key == row.least[column] || key == row.most[column])
         {
             row.sum_up(column);
@@ -120,84 +165,128 @@ impl Field {
         found: Option<(u32, u32)>,
         mut fits: impl FnMut(u32) -> bool,
     ) -> Option<(u32, u32)> {
-        let (first, edge) = self.cell(needed);
+        let ([first, edge], [vram, tflops]) = self.cell(needed);
         let mut best = found;
-        let rows = |from: usize| self.rows.iter().skip(from).filter_map(Option::as_deref);
-        // What lies inside first: the edges then rarely matter.
-        for row in rows(first + 1) {
-            search(row, edge + 1, LEVELS, needed, order, &mut best, &mut fits);
+        // What lies inside first, from where the best keys are: the edges then rarely matter.
+        let inside = self.rows.get(first + 1..).unwrap_or_default();
+        let mut visit = |row: &Option<Box<Row>>, columns: Range<usize>, beyond: [u64; 2]| {
+            if let Some(row) = row {
+                search(row, columns, beyond, order, &mut best, &mut fits);
+            }
+        };
+        match order {
+            Order::Least => inside.iter().for_each(|row| visit(row, edge + 1..LEVELS, [0, 0])),
+            Order::Most => inside.iter().rev().for_each(|row| visit(row, edge + 1..LEVELS, [0, 0])),
         }
-        for row in rows(first).take(1) {
-            search(row, edge, LEVELS, needed, order, &mut best, &mut fits);
+        if let Some(row) = self.rows.get(first) {
+            visit(row, edge + 1..LEVELS, [vram, 0]);
+            visit(row, edge..edge + 1, [vram, tflops]);
         }
-        for row in rows(first + 1) {
-            search(row, edge, edge + 1, needed, order, &mut best, &mut fits);
+        match order {
+            Order::Least => inside.iter().for_each(|row| visit(row, edge..edge + 1, [0, tflops])),
+            Order::Most => inside.iter().rev().for_each(|row| visit(row, edge..edge + 1, [0, tflops])),
         }
         best
     }
 }
 
-/// Looks through the cells `from..to` of a row.
+/// Looks through some cells of a row for what has so much beyond their corners.
 fn search(
     row: &Row,
-    from: usize,
-    to: usize,
-    needed: Amount,
+    columns: Range<usize>,
+    beyond: [u64; 2],
     order: Order,
     best: &mut Option<(u32, u32)>,
     fits: &mut impl FnMut(u32) -> bool,
 ) {
+    let (from, to) = (columns.start, columns.end);
     if from >= to {
+        return;
+    }
+    let mut left = row.occupied & (u64::MAX << from) & (u64::MAX >> (LEVELS - to));
+    if left == 0 {
         return;
     }
     let keys = if order == Order::Least { &row.least[from..to] } else { &row.most[from..to] };
     if let Some((found, _)) = *best {
-        let top = if order == Order::Least { keys.iter().min() } else { keys.iter().max() };
-        if !top.is_some_and(|&top| order.holds(top, found)) {
+        let top = match order {
+            Order::Least => keys.iter().fold(u32::MAX, |top, &key| top.min(key)),
+            Order::Most => keys.iter().fold(0, |top, &key| top.max(key)),
+        };
+        if !order.holds(top, found) {
             return;
         }
     }
-    let mut left = row.occupied & (u64::MAX << from) & (u64::MAX >> (LEVELS - to));
     while left != 0 {
-        let column = left.trailing_zeros() as usize;
-        left &= left - 1;
+        let column = if order == Order::Least { left.trailing_zeros() } else { left.ilog2() };
+        left &= !(1 << column);
+        let column = column as usize;
         if best.is_none_or(|(found, _)| order.holds(keys[column - from], found)) {
-            *best = order.better(*best, open(&row.cells[column], needed, order, *best, fits));
+            *best = match order {
+                Order::Least => open_least(&row.cells[column], beyond, *best, fits),
+                Order::Most => open_most(&row.cells[column], beyond, *best, fits),
+            };
         }
     }
 }
 
-/// The best fitting item of one cell.
-fn open(
+/// So many equals that do not fit are passed one by one before the rest is skipped.
+const PATIENCE: u32 = 8;
+
+/// The fitting item of the least key in one cell, or what was found before.
+fn open_least(
     cell: &BTreeSet<Entry>,
-    needed: Amount,
-    order: Order,
+    [vram, tflops]: [u64; 2],
     mut best: Option<(u32, u32)>,
     fits: &mut impl FnMut(u32) -> bool,
 ) -> Option<(u32, u32)> {
-    let (vram, tflops) = (needed.vram.get(), needed.tflops.milli());
-    let mut next = if order == Order::Least { cell.first() } else { cell.last() };
-    while let Some(&(key, free_vram, free_tflops, item)) = next {
-        if best.is_some_and(|(found, _)| !order.holds(key, found)) {
+    let (mut entries, mut passed) = (cell.range(..), 0);
+    while let Some(&entry) = entries.next() {
+        if best.is_some_and(|(key, _)| key < entry.key()) {
             break;
         }
-        if free_vram >= vram && free_tflops >= tflops {
-            let better = |item: u32| best.is_none_or(|(found, other)| found != key || item < other);
-            // In the order of `Least` the first of its equals is at hand.
-            let here = if order == Order::Least && better(item) && fits(item) {
-                Some(item)
-            } else {
-                let equals = cell.range((key, free_vram, free_tflops, 0)..=(key, free_vram, free_tflops, u32::MAX));
-                equals.map(|entry| entry.3).take_while(|&item| better(item)).find(|&item| fits(item))
-            };
-            best = here.map(|item| (key, item)).or(best);
+        let better = best.is_none_or(|best| (entry.key(), entry.item()) < best);
+        if better && entry.has(vram, tflops) {
+            if fits(entry.item()) {
+                best = Some((entry.key(), entry.item()));
+            }
+            continue;
         }
-        next = match order {
-            Order::Least => cell
-                .range((std::ops::Bound::Excluded((key, free_vram, free_tflops, u32::MAX)), std::ops::Bound::Unbounded))
-                .next(),
-            Order::Most => cell.range(..(key, free_vram, free_tflops, 0)).next_back(),
-        };
+        passed += 1;
+        if !better || passed > PATIENCE {
+            entries = cell.range((Bound::Excluded(entry.last_equal()), Bound::Unbounded));
+            passed = 0;
+        }
+    }
+    best
+}
+
+/// The fitting item of the greatest key in one cell, or what was found before.
+fn open_most(
+    cell: &BTreeSet<Entry>,
+    [vram, tflops]: [u64; 2],
+    mut best: Option<(u32, u32)>,
+    fits: &mut impl FnMut(u32) -> bool,
+) -> Option<(u32, u32)> {
+    let mut entries = cell.range(..);
+    let mut passed = 0;
+    while let Some(&entry) = entries.next_back() {
+        if best.is_some_and(|(key, _)| key > entry.key()) {
+            break;
+        }
+        let fitting = entry.has(vram, tflops);
+        if fitting {
+            // The lowest of its equals comes first.
+            let better = |item: u32| best.is_none_or(|(key, other)| key < entry.key() || item < other);
+            let equals = cell.range(entry.first_equal()..=entry).map(|equal| equal.item());
+            let found = equals.take_while(|&item| better(item)).find(|&item| fits(item));
+            best = found.map(|item| (entry.key(), item)).or(best);
+        }
+        passed += 1;
+        if fitting || passed > PATIENCE {
+            entries = cell.range(..entry.first_equal());
+            passed = 0;
+        }
     }
     best
 }

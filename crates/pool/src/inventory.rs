@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::class::{Class, Hot, Stand};
+use crate::class::{Class, Hot, Scratch, Stand};
 use crate::{Amount, Gpu, GpuIndex, InventoryError, Link, Node, NodeIndex, Placement};
 
 /// All nodes and GPUs.
@@ -20,7 +20,7 @@ pub struct Inventory {
     stands: Vec<Vec<(u32, Stand)>>,
     /// GPUs of which something is kept back.
     kept: std::collections::BTreeSet<GpuIndex>,
-    scratch: [Vec<u64>; 4],
+    scratch: Scratch,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -372,7 +372,9 @@ impl Inventory {
             if new != *stand {
                 this.remove_node(node.0, stand);
                 this.insert_node(node.0, &new);
-                *stand = new;
+                self.scratch.corners = std::mem::replace(stand, new).corners;
+            } else {
+                self.scratch.corners = new.corners;
             }
         }
     }
