@@ -1,9 +1,12 @@
-//! Places 100,000 requests on 10,000 nodes of 8 GPUs, gives half back at random and fills again; prints decisions a second
-//! and the slowest hundredth for each strategy. Run: `cargo run --release -p pool --example scale`.
+//! Places 100,000 requests on 10,000 nodes of 8 GPUs, gives half back at random and fills again; prints for each strategy
+//! decisions a second and the slowest hundredth, and the same for a plain scan of all GPUs in the same run, so that a
+//! busy machine tells something too. Time on the processor counts where Linux tells it, so that what else the machine
+//! does matters less. Fails when a figure is below its bound. Run: `cargo run --release -p pool --example scale`.
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use pool::{Amount, Gpu, Inventory, InventoryError, Placement, Request, Strategy, place};
+use pool::{Amount, Gpu, GpuIndex, Inventory, InventoryError, Placement, Request, Strategy, place};
 use types::{Bytes, Tflops};
 
 /// A small deterministic generator (xorshift), so that runs compare.
@@ -41,17 +44,31 @@ fn request(random: &mut Random, strategy: Strategy) -> Request {
     Request { strategy, ..Request::new(amount, count) }
 }
 
+/// Nanoseconds on the processor so far, or `None` where that is not told.
+fn on_processor() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// What one round of decisions took.
+struct Round {
+    placed: usize,
+    rate: f64,
+    slow: Duration,
+}
+
 fn fill(
     inventory: &mut Inventory,
     random: &mut Random,
     strategy: Strategy,
     wanted: usize,
-) -> (Vec<Placement>, Vec<Duration>) {
-    let (mut taken, mut times) = (Vec::new(), Vec::new());
-    for _ in 0..wanted {
-        let request = request(random, strategy);
+    taken: &mut Vec<Placement>,
+) -> Round {
+    let requests: Vec<Request> = (0..wanted).map(|_| request(random, strategy)).collect();
+    let mut times = Vec::with_capacity(wanted);
+    let (before, clock, start) = (taken.len(), on_processor(), Instant::now());
+    for request in &requests {
         let start = Instant::now();
-        let answer = place(inventory, &request);
+        let answer = place(inventory, request);
         if let Some(placement) = answer
             && inventory.take(&placement).is_ok()
         {
@@ -59,35 +76,88 @@ fn fill(
         }
         times.push(start.elapsed());
     }
-    (taken, times)
+    let spent = match (clock, on_processor()) {
+        (Some(clock), Some(now)) => Duration::from_nanos(now - clock),
+        _ => start.elapsed(),
+    };
+    times.sort_unstable();
+    let slow = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
+    Round { placed: taken.len() - before, rate: wanted as f64 / spent.as_secs_f64(), slow }
 }
+
+/// The same answer for one GPU by looking at all of them: what the index is measured against.
+fn scan(inventory: &Inventory, request: &Request) -> Option<GpuIndex> {
+    let fitting = (0..)
+        .zip(inventory.gpus())
+        .filter(|(_, gpu)| gpu.ready && !gpu.exclusive && gpu.free.covers(request.amount) && gpu.pool == "default");
+    fitting.min_by_key(|(_, gpu)| gpu.free.share_of(gpu.capacity)).map(|(index, _)| GpuIndex(index))
+}
+
+fn scans(inventory: &Inventory, random: &mut Random) -> f64 {
+    const WANTED: usize = 100;
+    let requests: Vec<Request> = (0..WANTED).map(|_| request(random, Strategy::CompactFirst)).collect();
+    let (clock, start) = (on_processor(), Instant::now());
+    let found = requests.iter().filter(|request| scan(inventory, request).is_some()).count();
+    let spent = match (clock, on_processor()) {
+        (Some(clock), Some(now)) => Duration::from_nanos(now - clock),
+        _ => start.elapsed(),
+    };
+    std::hint::black_box(found);
+    WANTED as f64 / spent.as_secs_f64()
+}
+
+/// The most memory that this process had, in MiB.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
+}
+
+const LEAST_RATE: f64 = 50_000.0;
+const MOST_SLOW: Duration = Duration::from_millis(1);
+const MOST_MEMORY: u64 = 2048;
 
 #[expect(clippy::print_stdout, reason = "a table for people")]
-fn report(what: &str, strategy: Strategy, placed: usize, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let total: Duration = times.iter().sum();
-    let p99 = times.get(times.len() * 99 / 100).copied().unwrap_or_default();
-    println!(
-        "{strategy:?} {what}: {placed} of {} placed, {:.0} decisions/s, p99 {:.1} us",
-        times.len(),
-        times.len() as f64 / total.as_secs_f64(),
-        p99.as_secs_f64() * 1e6
-    );
-}
-
-fn main() -> Result<(), InventoryError> {
+fn main() -> Result<ExitCode, InventoryError> {
+    let mut good = true;
+    println!("10,000 nodes of 8 GPUs, 100,000 requests (one of 20 for 2 to 7 GPUs); best of 3 rounds\n");
+    println!("strategy                what         placed   decisions/s   p99 us   plain scan/s   ratio");
     for strategy in [Strategy::CompactFirst, Strategy::LowLoadFirst, Strategy::NodeCompactGPULowLoad] {
-        let mut inventory = inventory()?;
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (mut taken, times) = fill(&mut inventory, &mut random, strategy, 100_000);
-        report("fill", strategy, taken.len(), times);
-        let keep = taken.len() / 2;
-        while taken.len() > keep {
-            let which = usize::try_from(random.below(taken.len() as u64)).unwrap_or(0);
-            inventory.give_back(&taken.swap_remove(which))?;
+        let mut best: [Option<Round>; 2] = [None, None];
+        let mut plain: f64 = 0.0;
+        for _ in 0..3 {
+            let (mut inventory, mut random, mut taken) = (inventory()?, Random(0x9e37_79b9_7f4a_7c15), Vec::new());
+            let first = fill(&mut inventory, &mut random, strategy, 100_000, &mut taken);
+            let keep = taken.len() / 2;
+            while taken.len() > keep {
+                let which = usize::try_from(random.below(taken.len() as u64)).unwrap_or(0);
+                inventory.give_back(&taken.swap_remove(which))?;
+            }
+            plain = plain.max(scans(&inventory, &mut random));
+            let again = fill(&mut inventory, &mut random, strategy, keep, &mut taken);
+            for (best, round) in best.iter_mut().zip([first, again]) {
+                if best.as_ref().is_none_or(|best| round.rate > best.rate) {
+                    *best = Some(round);
+                }
+            }
         }
-        let (again, times) = fill(&mut inventory, &mut random, strategy, keep);
-        report("fill again", strategy, again.len(), times);
+        for (what, round) in ["fill", "fill again"].into_iter().zip(best.into_iter().flatten()) {
+            let (name, micros) = (format!("{strategy:?}"), round.slow.as_secs_f64() * 1e6);
+            println!(
+                "{name:<23} {what:<10} {:>8} {:>13.0} {micros:>8.1} {plain:>14.0} {:>7.0}",
+                round.placed,
+                round.rate,
+                round.rate / plain,
+            );
+            good &= round.rate >= LEAST_RATE && round.slow <= MOST_SLOW;
+        }
     }
-    Ok(())
+    let memory = peak();
+    println!("\nmemory at most {} MiB", memory.map_or_else(|| "unknown".to_owned(), |memory| memory.to_string()));
+    good &= memory.is_none_or(|memory| memory <= MOST_MEMORY);
+    println!(
+        "{}: at least {LEAST_RATE} decisions/s, p99 at most 1000 us, memory at most {MOST_MEMORY} MiB",
+        if good { "kept" } else { "NOT KEPT" }
+    );
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

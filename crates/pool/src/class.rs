@@ -4,7 +4,7 @@ use crate::field::Field;
 use crate::{Amount, Gpu, GpuIndex, Node};
 
 /// Nodes are kept by what k of their GPUs have open at the same time, for these k.
-pub(crate) const COUNTS: [usize; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+pub(crate) const COUNTS: [usize; 6] = [1, 2, 3, 4, 6, 8];
 
 /// What placing looks at of a GPU, in one cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -129,9 +129,31 @@ impl Class {
         }
     }
 
-    pub(crate) fn remove_node(&mut self, node: u32, stand: &Stand) {
-        for &(fields, position, amount) in stand.corners.iter().filter(|corner| corner.0 == 0 || self.oversubscribed) {
-            self.nodes[fields][position].remove(amount, stand.sum, node);
+    /// Both lists of corners are in the same order, so most corners are found to be the same.
+    pub(crate) fn restand(&mut self, node: u32, old: &Stand, new: &Stand) {
+        let fields = 1 + usize::from(self.oversubscribed);
+        let here = |stand: &Stand| stand.corners.iter().take_while(|corner| corner.0 < fields).count();
+        let (mut before, mut after) = (&old.corners[..here(old)], &new.corners[..here(new)]);
+        let rank = |corner: &(usize, usize, Amount)| (corner.0, u64::MAX - corner.2.vram.get(), corner.1);
+        loop {
+            match (before.split_first(), after.split_first()) {
+                (None, None) => break,
+                (Some((one, left)), Some((other, right))) if one == other => {
+                    if old.sum != new.sum {
+                        self.nodes[one.0][one.1].rekey(one.2, old.sum, new.sum, node);
+                    }
+                    (before, after) = (left, right);
+                }
+                (Some((one, left)), other) if other.is_none_or(|(other, _)| rank(one) <= rank(other)) => {
+                    self.nodes[one.0][one.1].remove(one.2, old.sum, node);
+                    before = left;
+                }
+                (_, Some((one, right))) => {
+                    self.nodes[one.0][one.1].insert(one.2, new.sum, node);
+                    after = right;
+                }
+                (Some(_), None) => break,
+            }
         }
     }
 }
@@ -172,9 +194,7 @@ impl Stand {
             }
             let list = &mut scratch.lists[fields];
             list.sort_unstable_by(|a, b| b.cmp(a));
-            for (position, &count) in COUNTS.iter().enumerate().take_while(|(_, count)| **count <= list.len()) {
-                corners(list, count, &mut scratch.best, |amount| stand.corners.push((fields, position, amount)));
-            }
+            corners(list, &mut scratch.best, |position, amount| stand.corners.push((fields, position, amount)));
         }
         stand
     }
@@ -192,26 +212,31 @@ pub(crate) struct Scratch {
     pub(crate) corners: Vec<(usize, usize, Amount)>,
 }
 
-/// The amounts that `count` of these GPUs, most VRAM first, have at the same time.
-fn corners(gpus: &[(u64, u64)], count: usize, best: &mut Vec<u64>, mut corner: impl FnMut(Amount)) {
+/// For each of [`COUNTS`], the amounts that so many of these GPUs, most VRAM first, have at the same time.
+fn corners(gpus: &[(u64, u64)], best: &mut Vec<u64>, mut corner: impl FnMut(usize, Amount)) {
     best.clear();
     if gpus.len() > MOST_EXACT {
         best.extend(gpus.iter().map(|gpu| gpu.1));
         best.sort_unstable_by(|a, b| b.cmp(a));
-        return corner(Amount::of_parts(gpus[count - 1].0, best[count - 1]));
+        for (position, &count) in COUNTS.iter().enumerate() {
+            corner(position, Amount::of_parts(gpus[count - 1].0, best[count - 1]));
+        }
+        return;
     }
     // Going down in VRAM, the `count`th most compute so far only grows.
-    let mut before: Option<u64> = None;
-    for (position, &(vram, tflops)) in gpus.iter().enumerate() {
-        let at = best.partition_point(|&other| other >= tflops);
+    let mut before = [None; COUNTS.len()];
+    for (number, &(vram, tflops)) in gpus.iter().enumerate() {
+        let at = best.iter().take_while(|&&other| other >= tflops).count();
         best.insert(at, tflops);
-        let last = gpus.get(position + 1).is_none_or(|next| next.0 != vram);
-        if let Some(&most) = best.get(count - 1)
-            && last
-            && before.is_none_or(|before| most > before)
-        {
-            before = Some(most);
-            corner(Amount::of_parts(vram, most));
+        if gpus.get(number + 1).is_some_and(|next| next.0 == vram) {
+            continue;
+        }
+        for (position, &count) in COUNTS.iter().enumerate().take_while(|(_, count)| **count <= best.len()) {
+            let most = best[count - 1];
+            if before[position].is_none_or(|before| most > before) {
+                before[position] = Some(most);
+                corner(position, Amount::of_parts(vram, most));
+            }
         }
     }
 }
@@ -223,9 +248,10 @@ mod tests {
     #[test]
     fn corners_cover_what_so_many_have_and_nothing_else() {
         let gpus = [(9, 1), (7, 5), (7, 3), (4, 8), (2, 6), (1, 1)];
-        for count in 1..=6 {
-            let mut found = Vec::new();
-            corners(&gpus, count, &mut Vec::new(), |corner| found.push(corner));
+        let mut all = Vec::new();
+        corners(&gpus, &mut Vec::new(), |position, corner| all.push((position, corner)));
+        for (position, count) in COUNTS.into_iter().enumerate() {
+            let found: Vec<Amount> = all.iter().filter(|corner| corner.0 == position).map(|corner| corner.1).collect();
             for vram in 0..11 {
                 for tflops in 0..10 {
                     let have = gpus.iter().filter(|gpu| gpu.0 >= vram && gpu.1 >= tflops).count() >= count;

@@ -6,10 +6,10 @@
 //! betters what it has. In a cell, things are ordered by key and then by amount: things that have the same free are passed
 //! over together. One change is one removal and one insertion, whatever the order in which a request looks.
 
-use std::collections::BTreeSet;
-use std::ops::{Bound, Range};
+use std::ops::Range;
 
 use crate::Amount;
+use crate::cell::{Cell, Entry, TFLOPS_BITS, VRAM_BITS};
 
 const LEVELS: usize = 64;
 
@@ -37,63 +37,17 @@ impl Order {
     }
 }
 
-/// Key, VRAM and compute beyond the cell's corner, item: 32, 40, 24 and 32 bits, so that a comparison is two instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry(u128);
-
-const VRAM_BITS: u32 = 40;
-const TFLOPS_BITS: u32 = 24;
-
-impl Entry {
-    fn new(key: u32, vram: u64, tflops: u64, item: u32) -> Self {
-        // What is beyond the last cell counts as the most that can be told.
-        let (vram, tflops) = (vram.min((1 << VRAM_BITS) - 1), tflops.min((1 << TFLOPS_BITS) - 1));
-        let state = u128::from(vram) << TFLOPS_BITS | u128::from(tflops);
-        Self(u128::from(key) << 96 | state << 32 | u128::from(item))
-    }
-
-    fn key(self) -> u32 {
-        (self.0 >> 96) as u32
-    }
-
-    fn item(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// Whether something of this key and amount may have `vram` and `tflops` beyond the cell's corner.
-    fn has(self, vram: u64, tflops: u64) -> bool {
-        let (most_vram, most_tflops) = ((1 << VRAM_BITS) - 1, (1 << TFLOPS_BITS) - 1);
-        (self.0 >> (32 + TFLOPS_BITS)) as u64 & most_vram >= vram.min(most_vram)
-            && (self.0 >> 32) as u64 & most_tflops >= tflops.min(most_tflops)
-    }
-
-    /// The first that may be of the same key and amount.
-    fn first_equal(self) -> Self {
-        Self(self.0 & !u128::from(u32::MAX))
-    }
-
-    /// The last that may be of the same key and amount.
-    fn last_equal(self) -> Self {
-        Self(self.0 | u128::from(u32::MAX))
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Row {
     occupied: u64,
     least: [u32; LEVELS],
     most: [u32; LEVELS],
-    cells: [BTreeSet<Entry>; LEVELS],
+    cells: [Cell; LEVELS],
 }
 
 impl Row {
     fn new() -> Self {
-        Self {
-            occupied: 0,
-            least: [u32::MAX; LEVELS],
-            most: [0; LEVELS],
-            cells: std::array::from_fn(|_| BTreeSet::new()),
-        }
+        Self { occupied: 0, least: [u32::MAX; LEVELS], most: [0; LEVELS], cells: [const { Cell::new() }; LEVELS] }
     }
 
     /// Brings the cell's summary up to date.
@@ -136,23 +90,32 @@ impl Field {
     }
 
     pub(crate) fn insert(&mut self, free: Amount, key: u32, item: u32) {
-        let ([row, column], [vram, tflops]) = self.cell(free);
+        let ([row, column], beyond) = self.cell(free);
         if self.rows.len() <= row {
             self.rows.resize_with(row + 1, || None);
         }
         let row = self.rows[row].get_or_insert_with(|| Box::new(Row::new()));
-        row.cells[column].insert(Entry::new(key, vram, tflops, item));
+        row.cells[column].insert(Entry::new(key, beyond, item));
         row.least[column] = row.least[column].min(key);
         row.most[column] = row.most[column].max(key);
         row.occupied |= 1 << column;
     }
 
     pub(crate) fn remove(&mut self, free: Amount, key: u32, item: u32) {
-        let ([row, column], [vram, tflops]) = self.cell(free);
+        let ([row, column], beyond) = self.cell(free);
         if let Some(Some(row)) = self.rows.get_mut(row)
-            && row.cells[column].remove(&Entry::new(key, vram, tflops, item))
+            && row.cells[column].remove(Entry::new(key, beyond, item))
             && (key == row.least[column] || key == row.most[column])
         {
+            row.sum_up(column);
+        }
+    }
+
+    /// Gives an item another key.
+    pub(crate) fn rekey(&mut self, free: Amount, old: u32, new: u32, item: u32) {
+        let ([row, column], beyond) = self.cell(free);
+        if let Some(Some(row)) = self.rows.get_mut(row) {
+            row.cells[column].replace(Entry::new(old, beyond, item), Entry::new(new, beyond, item));
             row.sum_up(column);
         }
     }
@@ -223,70 +186,9 @@ fn search(
         let column = column as usize;
         if best.is_none_or(|(found, _)| order.holds(keys[column - from], found)) {
             *best = match order {
-                Order::Least => open_least(&row.cells[column], beyond, *best, fits),
-                Order::Most => open_most(&row.cells[column], beyond, *best, fits),
+                Order::Least => row.cells[column].least(beyond, *best, fits),
+                Order::Most => row.cells[column].most(beyond, *best, fits),
             };
         }
     }
-}
-
-/// So many equals that do not fit are passed one by one before the rest is skipped.
-const PATIENCE: u32 = 8;
-
-/// The fitting item of the least key in one cell, or what was found before.
-fn open_least(
-    cell: &BTreeSet<Entry>,
-    [vram, tflops]: [u64; 2],
-    mut best: Option<(u32, u32)>,
-    fits: &mut impl FnMut(u32) -> bool,
-) -> Option<(u32, u32)> {
-    let (mut entries, mut passed) = (cell.range(..), 0);
-    while let Some(&entry) = entries.next() {
-        if best.is_some_and(|(key, _)| key < entry.key()) {
-            break;
-        }
-        let better = best.is_none_or(|best| (entry.key(), entry.item()) < best);
-        if better && entry.has(vram, tflops) {
-            if fits(entry.item()) {
-                best = Some((entry.key(), entry.item()));
-            }
-            continue;
-        }
-        passed += 1;
-        if !better || passed > PATIENCE {
-            entries = cell.range((Bound::Excluded(entry.last_equal()), Bound::Unbounded));
-            passed = 0;
-        }
-    }
-    best
-}
-
-/// The fitting item of the greatest key in one cell, or what was found before.
-fn open_most(
-    cell: &BTreeSet<Entry>,
-    [vram, tflops]: [u64; 2],
-    mut best: Option<(u32, u32)>,
-    fits: &mut impl FnMut(u32) -> bool,
-) -> Option<(u32, u32)> {
-    let mut entries = cell.range(..);
-    let mut passed = 0;
-    while let Some(&entry) = entries.next_back() {
-        if best.is_some_and(|(key, _)| key > entry.key()) {
-            break;
-        }
-        let fitting = entry.has(vram, tflops);
-        if fitting {
-            // The lowest of its equals comes first.
-            let better = |item: u32| best.is_none_or(|(key, other)| key < entry.key() || item < other);
-            let equals = cell.range(entry.first_equal()..=entry).map(|equal| equal.item());
-            let found = equals.take_while(|&item| better(item)).find(|&item| fits(item));
-            best = found.map(|item| (entry.key(), item)).or(best);
-        }
-        passed += 1;
-        if fitting || passed > PATIENCE {
-            entries = cell.range(..entry.first_equal());
-            passed = 0;
-        }
-    }
-    best
 }

@@ -370,8 +370,7 @@ impl Inventory {
             let all = gpus.iter().map(|gpu| &self.hot[gpu.0 as usize]);
             let new = Stand::of(all.filter(|hot| this.mixed || hot.class == *class), &mut self.scratch);
             if new != *stand {
-                this.remove_node(node.0, stand);
-                this.insert_node(node.0, &new);
+                this.restand(node.0, stand, &new);
                 self.scratch.corners = std::mem::replace(stand, new).corners;
             } else {
                 self.scratch.corners = new.corners;

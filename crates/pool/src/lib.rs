@@ -7,6 +7,7 @@
 
 mod amount;
 mod catalogue;
+mod cell;
 mod class;
 mod explain;
 mod field;
