@@ -1,6 +1,6 @@
 # The commands that people type. Each is one line of `cargo xtask`, which says more when asked.
 
-.PHONY: build test check demo bench bundle setup
+.PHONY: build test check demo bench bundle setup cluster cluster-down
 
 build:
 	cargo build --workspace --release
@@ -26,3 +26,10 @@ bundle:
 
 setup:
 	cargo xtask setup
+
+# A real Kubernetes cluster of two nodes; prints where its kubeconfig is.
+cluster:
+	cargo xtask cluster up
+
+cluster-down:
+	cargo xtask cluster down

@@ -1,12 +1,15 @@
-//! Runs every test there is and counts them: unit tests of the workspace, then programs through the front door.
+//! Runs every test there is and counts them: unit tests of the workspace, programs through the front door, and all of it on a
+//! real Kubernetes cluster.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 
-use crate::setup;
+use crate::cluster::{self, Components, Impossible};
 use crate::workspace::{cargo, describe, run as execute, say};
+use crate::{image, setup};
 
 /// Outcomes of tests.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -16,32 +19,85 @@ struct Tally {
     skipped: u64,
 }
 
-/// Runs the task. `--fast` leaves the end-to-end tests out, `--e2e` runs nothing else; further words select among those.
+/// Runs the task. `--fast` leaves all but the unit tests out, `--e2e` runs the end-to-end tests alone and `--cluster` those on
+/// a cluster, which it leaves up if it was; further words select among those.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let fast = arguments.iter().any(|argument| argument == "--fast");
     let only_e2e = arguments.iter().any(|argument| argument == "--e2e");
+    let only_cluster = arguments.iter().any(|argument| argument == "--cluster");
+    let chosen = || arguments.iter().filter(|argument| !argument.starts_with("--"));
+    // Minutes of work on a machine that has not done it before, and of no interest to the other tests.
+    let components = (!fast && !only_e2e).then(|| std::thread::spawn(cluster::prepare));
     if !fast {
         setup::run(&[])?;
     }
     say("building");
     execute(cargo().args(["build", "--workspace", "--release", "--quiet"]))?;
     let mut tally = Tally::default();
-    if !only_e2e {
+    if !only_e2e && !only_cluster {
         say("unit tests");
         tests(cargo().args(["test", "--workspace", "--release", "--no-fail-fast", "--quiet"]), &mut tally)?;
     }
-    if !fast {
+    if !fast && !only_cluster {
         say("end-to-end tests");
         let mut command = cargo();
         command.args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "e2e", "--"]);
-        command.args(arguments.iter().filter(|argument| !argument.starts_with("--")));
+        command.args(chosen());
         tests(&mut command, &mut tally)?;
+    }
+    if let Some(components) = components {
+        say("tests on a Kubernetes cluster");
+        on_cluster(components, chosen(), &mut tally)?;
     }
     summary(tally)?;
     if tally.failed > 0 {
         bail!("{} tests failed", tally.failed);
     }
     Ok(())
+}
+
+/// Brings the cluster up, runs the tests on it and takes it down, unless it was up before.
+fn on_cluster<'a>(
+    components: JoinHandle<anyhow::Result<Components>>,
+    chosen: impl Iterator<Item = &'a String>,
+    tally: &mut Tally,
+) -> anyhow::Result<()> {
+    let mut command = cargo();
+    command
+        .args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "cluster", "--"])
+        .args(chosen);
+    let components = match components.join() {
+        Ok(outcome) => outcome,
+        Err(_) => bail!("the thread that builds the cluster's programs has panicked"),
+    };
+    let ready = components.and_then(|components| {
+        let was_up = cluster::is_up();
+        let layout = cluster::up()?;
+        cluster::import(&layout, &image::for_tests()?)?;
+        command.env("TENSOR_FUSION_TEST_CLUSTER", &components.folder);
+        command.env("TENSOR_FUSION_TEST_KUBECONFIG", layout.kubeconfig());
+        command.env("TENSOR_FUSION_TEST_SWITCH", std::env::current_exe()?);
+        Ok(was_up)
+    });
+    match ready {
+        Ok(was_up) => {
+            let outcome = tests(&mut command, tally);
+            if !was_up {
+                cluster::down()?;
+            }
+            outcome
+        }
+        Err(error) if error.is::<Impossible>() => {
+            command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", format!("{error:#}"));
+            tests(&mut command, tally)
+        }
+        Err(error) => {
+            // The other tests have been run and shall be counted.
+            say(&format!("no cluster: {error:#}"));
+            tally.failed += 1;
+            Ok(())
+        }
+    }
 }
 
 /// The line that CI reads, last on standard output.

@@ -1,0 +1,28 @@
+{{- define "tensor-fusion.labels" -}}
+app.kubernetes.io/name: tensor-fusion
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "tensor-fusion.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{/* Where the API server is, for pods that cannot use the address that Kubernetes gives them. */}}
+{{- define "tensor-fusion.api" -}}
+{{- with .Values.kubernetesApi.host }}
+- {name: KUBERNETES_SERVICE_HOST, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.kubernetesApi.port }}
+- {name: KUBERNETES_SERVICE_PORT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* Resources by which a pod asks, as a list in CEL. */}}
+{{- define "tensor-fusion.resources" -}}
+{{- $names := list "nvidia.com/gpumem" "nvidia.com/gpumem-percentage" "nvidia.com/gpucores" "nvidia.com/priority" }}
+{{- if .Values.webhook.progressiveMigration }}{{ $names = append $names "nvidia.com/gpu" }}{{ end -}}
+[{{ range $index, $name := $names }}{{ if $index }}, {{ end }}'{{ $name }}'{{ end }}]
+{{- end }}

@@ -1,0 +1,62 @@
+//! Waiting for pods, with everything that Kubernetes knows about one in the error when it does not come.
+
+use serde_json::Value;
+
+use super::kubernetes::{PATIENCE, get, kubectl, until};
+
+/// Waits until a pod runs and is ready.
+pub(crate) fn running(namespace: &str, name: &str) -> Result<Value, String> {
+    wait(namespace, name, "is ready", |pod| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    })
+}
+
+/// Waits until a pod has ended well, and gives the log of its first container.
+pub(crate) fn finished(namespace: &str, name: &str) -> Result<String, String> {
+    wait(namespace, name, "has succeeded", |pod| pod["status"]["phase"] == "Succeeded")?;
+    kubectl(&format!("logs -n {namespace} {name}"))
+}
+
+/// Waits until a pod is as described.
+pub(crate) fn wait(namespace: &str, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Result<Value, String> {
+    let looked = until(&format!("pod {namespace}/{name} {what}"), PATIENCE, || {
+        let pod = get(&format!("pod -n {namespace} {name}"))?;
+        if done(&pod) {
+            Ok(Some(pod))
+        } else if pod["status"]["phase"] == "Failed" {
+            Ok(None)
+        } else {
+            Err(short(&pod))
+        }
+    });
+    match looked {
+        Ok(Some(pod)) => Ok(pod),
+        Ok(None) => Err(format!("pod {namespace}/{name} has failed\n{}", everything(namespace, name))),
+        Err(error) => Err(format!("{error}\n{}", everything(namespace, name))),
+    }
+}
+
+/// The one pod with a label.
+pub(crate) fn with_label(namespace: &str, label: &str) -> Result<String, String> {
+    until(&format!("there is a pod {label}"), PATIENCE, || {
+        let pods = get(&format!("pods -n {namespace} -l {label}"))?;
+        let name = pods["items"][0]["metadata"]["name"].as_str();
+        name.map(str::to_owned).ok_or_else(|| "none".to_owned())
+    })
+}
+
+fn short(pod: &Value) -> String {
+    format!("{} {}", pod["status"]["phase"], pod["status"]["conditions"])
+}
+
+/// Description, events and logs.
+pub(crate) fn everything(namespace: &str, name: &str) -> String {
+    let words = [
+        format!("describe pod -n {namespace} {name}"),
+        format!("logs -n {namespace} {name} --all-containers --prefix --tail 30"),
+        "logs -n tensor-fusion-system -l app.kubernetes.io/component=operator --prefix --tail 40".to_owned(),
+        "logs -n tensor-fusion-system -l app.kubernetes.io/component=hypervisor --prefix --tail 40".to_owned(),
+    ];
+    words.iter().map(|words| kubectl(words).unwrap_or_else(|error| error)).collect::<Vec<_>>().join("\n---\n")
+}

@@ -1,0 +1,204 @@
+//! A real Kubernetes cluster on one machine, without Docker: `cargo xtask cluster up`, `down`, `status`.
+//!
+//! A control plane and two nodes, each node with its own network, mounts, processes and host name, running a kubelet,
+//! containerd and runc. Nothing is simulated, so what works here works on anybody's cluster. The programs of Kubernetes are
+//! built once ([`components`]) and kept outside the work tree; everything else lies in one folder ([`layout`]), and `down`
+//! removes it. There is no kube-proxy and no DNS: Services' addresses do not answer, but for the API server's own.
+
+mod certificates;
+pub(crate) mod components;
+mod control;
+pub(crate) mod layout;
+mod machine;
+mod network;
+mod node;
+mod process;
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::workspace::say;
+pub(crate) use components::Components;
+pub(crate) use layout::{Layout, NODES};
+pub(crate) use machine::Impossible;
+pub(crate) use node::PAUSE;
+
+/// Runs the task.
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["up"] => up().map(drop),
+        ["down"] => down(),
+        ["status"] => status(),
+        ["images"] => import(&Layout::new(), &crate::image::for_tests()?),
+        ["build"] => Components::build().map(drop),
+        ["restart", name] => restart(name),
+        ["stop", name] => stop(name),
+        _ => {
+            bail!(
+                "usage: cargo xtask cluster up|down|status|build|images|restart NAME|stop NAME (a name that `status` lists)"
+            )
+        }
+    }
+}
+
+/// Brings the cluster up, or finds it up.
+pub(crate) fn up() -> anyhow::Result<Layout> {
+    let started = Instant::now();
+    machine::check()?;
+    let layout = Layout::new();
+    fs::create_dir_all(&layout.root).with_context(|| format!("cannot make `{}`", layout.root.display()))?;
+    let lock = fs::File::create(layout.root.join("lock"))?;
+    lock.lock().context("cannot lock the cluster's folder")?;
+    let components = Components::build()?;
+    if running(&layout, &components) {
+        say("the cluster is up already");
+        return report(&layout, started).map(|()| layout);
+    }
+    clean(&layout)?;
+    machine::install()?;
+    for folder in ["logs", "pids", "certificates", "configuration"] {
+        fs::create_dir_all(layout.root.join(folder))?;
+    }
+    certificates::make(&layout)?;
+    network::up()?;
+    say("starting the control plane");
+    control::start(&layout, &components)?;
+    say("starting the nodes");
+    for name in NODES {
+        node::start(&layout, &components, name)?;
+    }
+    let pause = layout.root.join("pause.tar");
+    crate::image::pause(&pause)?;
+    for name in NODES {
+        node::import(&layout, name, &pause)?;
+    }
+    wait_for_nodes(&layout, &components)?;
+    report(&layout, started)?;
+    Ok(layout)
+}
+
+/// What can be done ahead of [`up`]: the long part, if it was never done here.
+pub(crate) fn prepare() -> anyhow::Result<Components> {
+    machine::check()?;
+    Components::build()
+}
+
+/// Whether every program of it runs.
+pub(crate) fn is_up() -> bool {
+    let layout = Layout::new();
+    layout.processes().iter().all(|name| process::alive(&layout, name).is_some())
+}
+
+/// Puts images onto every node.
+pub(crate) fn import(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()> {
+    for name in NODES {
+        archives.iter().try_for_each(|archive| node::import(layout, name, archive))?;
+    }
+    Ok(())
+}
+
+/// Takes down whatever is there of the cluster.
+pub(crate) fn down() -> anyhow::Result<()> {
+    let layout = Layout::new();
+    if !layout.root.exists() {
+        say("there is no cluster");
+        return Ok(());
+    }
+    clean(&layout)?;
+    fs::remove_dir_all(&layout.root).with_context(|| format!("cannot remove `{}`", layout.root.display()))?;
+    say("the cluster is down");
+    Ok(())
+}
+
+/// Ends processes, namespaces and control groups, and empties the folder but for its lock.
+fn clean(layout: &Layout) -> anyhow::Result<()> {
+    for name in NODES {
+        node::stop(layout, name)?;
+    }
+    control::stop(layout)?;
+    network::down()?;
+    for name in NODES {
+        node::forget(name)?;
+    }
+    for entry in fs::read_dir(&layout.root)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+        } else if !path.ends_with("lock") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn status() -> anyhow::Result<()> {
+    let layout = Layout::new();
+    let mut out = std::io::stdout().lock();
+    for name in layout.processes() {
+        let state = process::alive(&layout, &name).map_or("not running".to_owned(), |pid| format!("running as {pid}"));
+        writeln!(out, "{name:<24} {state}, log {}", layout.log(&name).display())?;
+    }
+    writeln!(out, "kubeconfig               {}", layout.kubeconfig().display())?;
+    if layout.processes().iter().any(|name| process::alive(&layout, name).is_none()) {
+        bail!("the cluster is not up: `cargo xtask cluster up`");
+    }
+    Ok(())
+}
+
+/// Ends one program of the cluster, for tests of what its loss does.
+pub(crate) fn stop(name: &str) -> anyhow::Result<()> {
+    let layout = Layout::new();
+    known(&layout, name)?;
+    match node::of(name) {
+        Some(node) if node == name => node::stop(&layout, node),
+        _ => process::stop(&layout, name),
+    }
+}
+
+/// Starts one program of the cluster again.
+pub(crate) fn restart(name: &str) -> anyhow::Result<()> {
+    let layout = Layout::new();
+    known(&layout, name)?;
+    stop(name)?;
+    let components = Components::build()?;
+    match node::of(name) {
+        Some(node) if node == name => node::start(&layout, &components, node),
+        Some(node) => node::start_part(&layout, &components, node, name),
+        None => control::start_part(&layout, &components, name),
+    }
+}
+
+fn known(layout: &Layout, name: &str) -> anyhow::Result<()> {
+    if layout.processes().iter().any(|known| known == name) {
+        return Ok(());
+    }
+    bail!("`{name}` is no part of the cluster: expected one of {}", layout.processes().join(", "))
+}
+
+fn running(layout: &Layout, components: &Components) -> bool {
+    layout.processes().iter().all(|name| process::alive(layout, name).is_some())
+        && components.kubectl(layout).args(["get", "--raw", "/readyz"]).output().is_ok_and(|out| out.status.success())
+}
+
+fn wait_for_nodes(layout: &Layout, components: &Components) -> anyhow::Result<()> {
+    let condition = "jsonpath={range .items[*]}{.status.conditions[?(@.type=='Ready')].status}{' '}{end}";
+    let all = "True ".repeat(NODES.len());
+    let suspects: Vec<String> = NODES.iter().map(|name| format!("{name}-kubelet")).collect();
+    process::wait_until(layout, "the nodes to be ready", &suspects, Duration::from_secs(90), || {
+        let out = components.kubectl(layout).args(["get", "nodes", "-o", condition]).output();
+        out.is_ok_and(|out| String::from_utf8_lossy(&out.stdout) == all)
+    })
+}
+
+fn report(layout: &Layout, started: Instant) -> anyhow::Result<()> {
+    say(&format!("{} nodes are ready after {} s", NODES.len(), started.elapsed().as_secs()));
+    say(&format!("logs are in {}", layout.root.join("logs").display()));
+    let components = Components::find()?;
+    say(&format!("kubectl and helm are in {}", components.folder.display()));
+    writeln!(std::io::stdout(), "export KUBECONFIG={}", layout.kubeconfig().display())?;
+    Ok(())
+}
