@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Amount, Gpu, GpuIndex, Inventory, NodeIndex, Reason, Request, Unplaced, topology};
+use crate::{Amount, Gpu, GpuIndex, Inventory, NodeIndex, Placement, Reason, Request, Unplaced, topology};
 
 /// Why a request has no place: looks at every GPU once and counts the first reason against it, so the counts add up to the
 /// GPUs there are. Slower than [`place`](crate::place) by far.
@@ -33,12 +33,89 @@ pub fn explain(inventory: &Inventory, request: &Request) -> Unplaced {
     unplaced
 }
 
-/// The first reason why a GPU cannot serve a request, or `None`.
+/// What changes about a GPU as shares come and go: what is, or what would be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
+    pub(crate) free: Amount,
+    pub(crate) guaranteed: Amount,
+    pub(crate) reserved: Amount,
+    pub(crate) reserved_guarantee: Amount,
+    pub(crate) shares: u32,
+    pub(crate) exclusive: bool,
+}
+
+impl State {
+    pub(crate) fn of(gpu: &Gpu) -> Self {
+        Self {
+            free: gpu.free,
+            guaranteed: gpu.guaranteed,
+            reserved: gpu.reserved,
+            reserved_guarantee: gpu.reserved_guarantee,
+            shares: gpu.shares,
+            exclusive: gpu.exclusive,
+        }
+    }
+
+    /// What would be if a share were given back.
+    pub(crate) fn without(mut self, gpu: &Gpu, share: &Placement) -> Self {
+        let amount = if share.exclusive { gpu.capacity } else { share.amount };
+        self.free = self.free.saturating_add(amount).least(gpu.capacity);
+        if share.guaranteed && !share.exclusive {
+            self.guaranteed = self.guaranteed.saturating_sub(share.amount);
+        }
+        self.shares = self.shares.saturating_sub(1);
+        self.exclusive &= !share.exclusive;
+        self
+    }
+
+    /// What would be if nothing were kept back for this any more.
+    pub(crate) fn unreserved(mut self, gpu: &Gpu, kept: &Placement) -> Self {
+        self.reserved = self.reserved.saturating_sub(if kept.exclusive { gpu.capacity } else { kept.amount });
+        if kept.guaranteed && !kept.exclusive {
+            self.reserved_guarantee = self.reserved_guarantee.saturating_sub(kept.amount);
+        }
+        self
+    }
+
+    /// The first reason why a GPU in this state cannot serve a request that it could otherwise serve.
+    pub(crate) fn refusal(&self, gpu: &Gpu, request: &Request) -> Option<Reason> {
+        let whole = request.takes_whole();
+        if self.exclusive || (whole && self.shares > 0) {
+            return Some(Reason::Exclusive);
+        }
+        // A whole GPU has what its card has; the rest of the capacity is other people's memory.
+        let free = if whole { self.free.least(gpu.card) } else { self.free };
+        if free.vram < request.amount.vram {
+            return Some(Reason::Vram);
+        }
+        if free.tflops < request.amount.tflops {
+            return Some(Reason::Tflops);
+        }
+        if request.is_guaranteed() && !gpu.card.saturating_sub(self.guaranteed).covers(request.amount) {
+            return Some(Reason::Guarantee);
+        }
+        let surely = || {
+            let left = gpu.card.saturating_sub(self.guaranteed).saturating_sub(self.reserved_guarantee);
+            !request.is_guaranteed() || left.covers(request.amount)
+        };
+        let kept = if whole {
+            self.reserved != Amount::default()
+        } else {
+            !(self.free.saturating_sub(self.reserved).covers(request.amount) && surely())
+        };
+        kept.then_some(Reason::Reserved)
+    }
+}
+
+/// The first reason why a GPU cannot serve a request, or `None`. In the order of `Reason`.
 pub(crate) fn refusal(inventory: &Inventory, gpu: &Gpu, request: &Request) -> Option<Reason> {
+    unsuited(inventory, gpu, request).or_else(|| State::of(gpu).refusal(gpu, request))
+}
+
+/// The first reason why a GPU could not serve a request even if nobody were on it.
+pub(crate) fn unsuited(inventory: &Inventory, gpu: &Gpu, request: &Request) -> Option<Reason> {
     let node = inventory.node(gpu.node)?;
-    let whole = request.takes_whole();
-    // In the order of `Reason`; cheap checks that most requests leave open come first.
-    if request.count == 0 || (request.amount == Amount::default() && !whole) {
+    if request.count == 0 || (request.amount == Amount::default() && !request.takes_whole()) {
         return Some(Reason::NothingAsked);
     }
     if request.pool.as_ref().is_some_and(|pool| *pool != gpu.pool) {
@@ -56,25 +133,7 @@ pub(crate) fn refusal(inventory: &Inventory, gpu: &Gpu, request: &Request) -> Op
     if !is_of_model(request, &gpu.model) {
         return Some(Reason::OtherModel);
     }
-    if is_excluded(request, gpu) {
-        return Some(Reason::Excluded);
-    }
-    if gpu.exclusive || (whole && gpu.shares > 0) {
-        return Some(Reason::Exclusive);
-    }
-    // A whole GPU has what its card has; the rest of the capacity is other people's memory.
-    let free = if whole { gpu.free.least(gpu.card) } else { gpu.free };
-    if free.vram < request.amount.vram {
-        return Some(Reason::Vram);
-    }
-    if free.tflops < request.amount.tflops {
-        return Some(Reason::Tflops);
-    }
-    if request.is_guaranteed() && !gpu.guaranteeable().covers(request.amount) {
-        return Some(Reason::Guarantee);
-    }
-    let kept = if whole { gpu.reserved != Amount::default() } else { !gpu.open().covers(request.amount) };
-    kept.then_some(Reason::Reserved)
+    is_excluded(request, gpu).then_some(Reason::Excluded)
 }
 
 /// Whether a model is one of those asked for.

@@ -63,6 +63,8 @@ pub struct Gpu {
     pub guaranteed: Amount,
     /// Kept back for [nominated](crate::Inventory::reserve) requests; may be more than is free.
     pub reserved: Amount,
+    /// The part of what is kept back that is for requests that are guaranteed.
+    pub reserved_guarantee: Amount,
     /// vGPUs on it.
     pub shares: u32,
     /// Taken whole.
@@ -94,10 +96,10 @@ impl Gpu {
         self.free.saturating_sub(self.reserved)
     }
 
-    /// What may still be guaranteed of the card.
+    /// What may still be guaranteed of the card, and is kept back for nobody.
     #[must_use]
     pub fn guaranteeable(&self) -> Amount {
-        self.card.saturating_sub(self.guaranteed)
+        self.card.saturating_sub(self.guaranteed).saturating_sub(self.reserved_guarantee)
     }
 }
 

@@ -65,7 +65,7 @@ impl Inventory {
         self.name(&gpu.uuid, Named::Gpu(index))?;
         gpu.capacity = gpu.capacity.most(gpu.card);
         gpu.free = gpu.capacity;
-        (gpu.guaranteed, gpu.reserved) = (Amount::default(), Amount::default());
+        (gpu.guaranteed, gpu.reserved, gpu.reserved_guarantee) = Default::default();
         (gpu.shares, gpu.exclusive) = (0, false);
         let class = self.class(&gpu, false);
         let hot = Hot::of(&gpu, &self.nodes[node.0 as usize], class);
@@ -241,6 +241,9 @@ impl Inventory {
         for &index in &placement.gpus {
             let gpu = &mut self.gpus[index.0 as usize];
             gpu.reserved = change(gpu.reserved, if placement.exclusive { gpu.capacity } else { placement.amount });
+            if placement.guaranteed && !placement.exclusive {
+                gpu.reserved_guarantee = change(gpu.reserved_guarantee, placement.amount);
+            }
             if gpu.reserved == Amount::default() {
                 self.kept.remove(&index)
             } else {
@@ -273,11 +276,9 @@ impl Inventory {
         self.stands[node as usize].len() > 1
     }
 
-    /// The sum of the open shares of a node's GPUs of one class, or of all.
-    pub(crate) fn sum(&self, node: u32, class: Option<u32>) -> u32 {
-        let stands = &self.stands[node as usize];
-        let stand = if let Some(class) = class { stands.iter().find(|stand| stand.0 == class) } else { stands.last() };
-        stand.map_or(0, |stand| stand.1.sum())
+    /// The sum of the open shares of a node's GPUs.
+    pub(crate) fn sum(&self, node: u32) -> u32 {
+        self.stands[node as usize].last().map_or(0, |stand| stand.1.sum())
     }
 
     fn name(&mut self, name: &str, named: Named) -> Result<(), InventoryError> {
@@ -389,7 +390,7 @@ fn take(gpu: &mut Gpu, placement: &Placement) -> Result<(), InventoryError> {
         Some(gpu.guaranteed)
     };
     let (Some(left), Some(guaranteed)) = (left, guaranteed) else {
-        let free = if left.is_none() { gpu.free } else { gpu.guaranteeable() };
+        let free = if left.is_none() { gpu.free } else { gpu.card.saturating_sub(gpu.guaranteed) };
         return Err(InventoryError::TooMuch { uuid: gpu.uuid.clone(), free, asked: placement.amount });
     };
     (gpu.free, gpu.guaranteed) = (left, guaranteed);

@@ -103,19 +103,18 @@ impl<'a> Search<'a> {
     /// The best node over all classes, and its best GPUs.
     fn on_best_node(&self) -> Option<(NodeIndex, Vec<GpuIndex>)> {
         let mut best = None;
-        // With any model, a node of several models counts with all that it has, in the class of such nodes.
-        let whole_nodes = self.request.model.is_none();
+        // A node of several models counts with all that it has, in the class of such nodes.
         for (number, class) in self.inventory.classes() {
             if class.mixed {
                 let of_pool = self.request.pool.as_ref().is_none_or(|pool| *pool == class.pool);
-                if whole_nodes && of_pool {
+                if of_pool {
                     let field = class.nodes(self.count, self.guaranteed && !self.whole);
                     best = field.best(self.needed(class), self.order, best, |node| self.has(node, None));
                 }
             } else if self.accepts(class) {
                 let field = class.nodes(self.count, self.guaranteed && !self.whole);
                 best = field.best(self.needed(class), self.order, best, |node| {
-                    !(whole_nodes && self.inventory.is_mixed(node)) && self.has(node, Some(number))
+                    !self.inventory.is_mixed(node) && self.has(node, Some(number))
                 });
             }
         }
@@ -172,8 +171,7 @@ impl<'a> Search<'a> {
             let Some(gpus) = self.on_node(node) else { continue };
             let Some(&first) = gpus.first() else { continue };
             let hot = inventory.hot(first.0);
-            let class = self.request.model.as_ref().map(|_| hot.class);
-            let key = if self.by_node { inventory.sum(node.0, class) } else { hot.share };
+            let key = if self.by_node { inventory.sum(node.0) } else { hot.share };
             let found = best.as_ref().map(|best| best.0);
             if self.order.better(found, Some((key, node.0))) != found {
                 best = Some(((key, node.0), gpus));

@@ -1,0 +1,197 @@
+//! Who has to go.
+
+use std::time::Duration;
+
+use pool::{Budgets, Cost, EvictionLimits, Holder, Inventory, NodeIndex, Request, place, preempt};
+use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
+use types::Qos;
+
+use crate::{amount, check, inventory, nodes, qos, request};
+
+const NOW: Duration = Duration::from_secs(1000);
+
+fn holder(inventory: &mut Inventory, name: &str, qos: Qos, request: Request) -> Holder {
+    let placement = place(inventory, &Request { qos, ..request }).unwrap();
+    inventory.take(&placement).unwrap();
+    let since = Duration::from_secs(10);
+    let namespace = "team".to_owned();
+    Holder { name: name.into(), namespace, qos, placements: vec![placement], since, protection: Duration::ZERO }
+}
+
+fn on(node: u32, gib: u64) -> Request {
+    Request { nodes: vec![format!("node-{node}")], ..Request::new(amount(1, gib), 1) }
+}
+
+/// Node 0: two low ones of 2 GiB each. Node 1: a medium one of 4 GiB.
+fn crowded() -> (Inventory, Vec<Holder>) {
+    let mut inventory = inventory(&[vec![(10, 4, false, 1)], vec![(10, 4, false, 1)]]);
+    let holders = vec![
+        holder(&mut inventory, "a", Qos::Low, on(0, 2)),
+        holder(&mut inventory, "b", Qos::Low, on(0, 2)),
+        holder(&mut inventory, "c", Qos::Medium, on(1, 4)),
+    ];
+    (inventory, holders)
+}
+
+fn asks(qos: Qos, gib: u64) -> Request {
+    Request { qos, ..Request::new(amount(1, gib), 1) }
+}
+
+#[test]
+fn the_least_important_go_first_and_no_more_than_needed() {
+    let (inventory, holders) = crowded();
+    let budgets = Budgets::default();
+    let one = preempt(&inventory, &holders, &asks(Qos::High, 2), &budgets, NOW).unwrap();
+    assert_eq!(one.victims, [0]);
+    let two = preempt(&inventory, &holders, &asks(Qos::High, 4), &budgets, NOW).unwrap();
+    assert_eq!((two.victims, two.cost.worst), (vec![0, 1], Qos::Low));
+    assert!(two.explanation.starts_with("evicting team/a (low), team/b (low) from node node-0 makes room for 1 GPUs"));
+    assert_eq!(place(&inventory, &asks(Qos::High, 4)), None, "a dry run changes nothing");
+}
+
+#[test]
+fn equals_and_higher_classes_never_go() {
+    let (inventory, holders) = crowded();
+    let error = preempt(&inventory, &holders, &asks(Qos::Low, 2), &Budgets::default(), NOW).unwrap_err();
+    assert_eq!((error.holders, error.not_lower), (3, 3));
+    let error = preempt(&inventory, &holders, &asks(Qos::Medium, 5), &Budgets::default(), NOW).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "of 3 who hold GPUs, 1 are not of a lower QoS class, 0 are protected from eviction, 0 are beyond the budget of \
+         evictions, and evicting the other 2 makes no node fit"
+    );
+}
+
+#[test]
+fn protection_holds_until_its_end() {
+    let (inventory, mut holders) = crowded();
+    for holder in holders.iter_mut().take(2) {
+        holder.protection = Duration::from_secs(3600);
+    }
+    let high = asks(Qos::High, 2);
+    let instead = preempt(&inventory, &holders, &high, &Budgets::default(), NOW).unwrap();
+    assert_eq!(instead.victims, [2]);
+    let error = preempt(&inventory, &holders, &asks(Qos::Medium, 2), &Budgets::default(), NOW).unwrap_err();
+    assert_eq!(error.protected, 2);
+    let later = preempt(&inventory, &holders, &high, &Budgets::default(), Duration::from_secs(3610)).unwrap();
+    assert_eq!(later.victims, [0]);
+}
+
+#[test]
+fn budgets_limit_evictions_in_a_window() {
+    let (inventory, holders) = crowded();
+    let limits = EvictionLimits { window: Duration::from_secs(60), pool: None, namespace: Some(1) };
+    let mut budgets = Budgets::new(limits);
+    let big = asks(Qos::High, 4);
+    assert_eq!(
+        preempt(&inventory, &holders, &big, &budgets, NOW).unwrap().victims,
+        [2],
+        "two of one namespace are too many"
+    );
+    budgets.note("default", "team", NOW);
+    let error = preempt(&inventory, &holders, &big, &budgets, NOW).unwrap_err();
+    assert_eq!(error.over_budget, 3);
+    let later = NOW + Duration::from_secs(60);
+    assert_eq!(budgets.left_of_namespace("team", later), 1);
+    assert!(preempt(&inventory, &holders, &big, &budgets, later).is_ok());
+    let mut of_pool = Budgets::new(EvictionLimits { pool: Some(1), namespace: None, ..limits });
+    of_pool.note("default", "other", NOW);
+    assert_eq!((of_pool.left_of_pool("default", NOW), of_pool.left_of_pool("else", NOW)), (0, 1));
+    assert!(preempt(&inventory, &holders, &big, &of_pool, NOW).is_err());
+}
+
+/// By trying every set of every node.
+fn cheapest(inventory: &Inventory, holders: &[Holder], request: &Request, now: Duration) -> Option<Cost> {
+    let mut best: Option<Cost> = None;
+    for set in 1u32..1 << holders.len() {
+        let victims: Vec<&Holder> = (0..).zip(holders).filter(|(at, _)| set >> at & 1 == 1).map(|one| one.1).collect();
+        let may = |victim: &&Holder| victim.qos < request.qos && victim.since + victim.protection <= now;
+        if !victims.iter().all(may) {
+            continue;
+        }
+        let nodes: std::collections::BTreeSet<NodeIndex> = victims.iter().map(|one| one.placements[0].node).collect();
+        let mut trial = inventory.clone();
+        let mut cost = Cost { worst: Qos::Low, victims: victims.len(), shares: 0, lost: Duration::ZERO };
+        for victim in &victims {
+            cost.worst = cost.worst.max(victim.qos);
+            cost.lost += now - victim.since;
+            for placement in &victim.placements {
+                for &gpu in &placement.gpus {
+                    let capacity = inventory.gpu(gpu).unwrap().capacity;
+                    let amount = if placement.exclusive { capacity } else { placement.amount };
+                    cost.shares += u64::from(amount.share_of(capacity));
+                }
+                trial.give_back(placement).unwrap();
+            }
+        }
+        if nodes.len() == 1 && place(&trial, request).is_some() && best.is_none_or(|best| cost < best) {
+            best = Some(cost);
+        }
+    }
+    best
+}
+
+proptest! {
+    #[test]
+    fn the_cheapest_victims_are_found_and_then_the_request_fits(
+        nodes in nodes(),
+        held in prop::collection::vec((request(), qos(), 0..2000u64, 0..1500u64), 1..9),
+        asked in request(),
+    ) {
+        let mut inventory = inventory(&nodes);
+        let mut holders = Vec::new();
+        for (request, qos, since, protection) in held {
+            let Some(placement) = place(&inventory, &Request { qos, ..request }) else { continue };
+            inventory.take(&placement).unwrap();
+            holders.push(Holder {
+                name: String::new(),
+                namespace: String::new(),
+                qos,
+                placements: vec![placement],
+                since: Duration::from_secs(since.min(NOW.as_secs())),
+                protection: Duration::from_secs(protection),
+            });
+        }
+        let answer = preempt(&inventory, &holders, &asked, &Budgets::default(), NOW);
+        if place(&inventory, &asked).is_some() {
+            prop_assert!(answer.unwrap().victims.is_empty());
+            return Ok(());
+        }
+        let cheapest = cheapest(&inventory, &holders, &asked, NOW);
+        prop_assert_eq!(answer.as_ref().ok().map(|answer| answer.cost), cheapest);
+        match answer {
+            Ok(answer) => {
+                for &victim in &answer.victims {
+                    prop_assert!(holders[victim].qos < asked.qos);
+                    for placement in &holders[victim].placements {
+                        inventory.give_back(placement).unwrap();
+                    }
+                }
+                inventory.take(&answer.placement).unwrap();
+                check(&inventory);
+            }
+            Err(why) => prop_assert_eq!(
+                why.not_lower + why.protected + why.over_budget + why.not_enough, holders.len()
+            ),
+        }
+    }
+}
+
+#[test]
+fn with_many_on_a_node_no_victim_could_stay() {
+    let mut inventory = inventory(&[vec![(30, 24, false, 1)]]);
+    let sizes = [1, 2, 1, 3, 1, 2, 1, 1, 2, 1, 4, 5];
+    let mut holders: Vec<Holder> = Vec::new();
+    for (number, &gib) in sizes.iter().enumerate() {
+        holders.push(holder(&mut inventory, &number.to_string(), Qos::Low, on(0, gib)));
+    }
+    let request = asks(Qos::High, 9);
+    let answer = preempt(&inventory, &holders, &request, &Budgets::default(), NOW).unwrap();
+    for kept in &answer.victims {
+        let mut trial = inventory.clone();
+        for victim in answer.victims.iter().filter(|victim| *victim != kept) {
+            trial.give_back(&holders[*victim].placements[0]).unwrap();
+        }
+        assert_eq!(place(&trial, &request), None, "{kept} need not go");
+    }
+}
