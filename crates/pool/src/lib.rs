@@ -36,6 +36,8 @@ pub use place::place;
 pub use preempt::{Budgets, Cost, EvictionLimits, Holder, Preemption, Unpreempted, preempt};
 pub use quota::{Quota, QuotaError, QuotaLimits};
 pub use request::{Isolation, Request, Strategy};
-pub use simulate::{Arrival, NodeGroup, Outcome, Report, Trace, simulate};
+pub use simulate::{
+    Arrival, ClassReport, EvictionBudget, GangTrace, NodeGroup, Outcome, Policy, Report, Trace, inventory, simulate,
+};
 pub use topology::Tier;
 pub use unplaced::{Reason, Unplaced};

@@ -6,6 +6,7 @@ mod gangs;
 mod nominating;
 mod placing;
 mod preempting;
+mod simulating;
 mod topology;
 
 use pool::{Amount, Gpu, Inventory, Isolation, NodeIndex, Request, Strategy};
