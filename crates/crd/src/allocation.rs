@@ -35,6 +35,9 @@ pub struct Share {
     /// Who goes first.
     #[serde(default)]
     pub qos: Qos,
+    /// By the card itself, not by oversubscription.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guaranteed: bool,
     /// The GPU is this container's alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,

@@ -10,7 +10,7 @@ mod wish;
 
 use serde_json::Value;
 
-pub use wish::{ContainerWish, Dialect, Mode, Wish};
+pub use wish::{ContainerWish, Dialect, GangWish, Mode, Wish};
 
 use crate::Settings;
 
@@ -27,7 +27,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(place: impl Into<String>, value: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
+    pub(crate) fn new(place: impl Into<String>, value: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
         let value = value.to_string();
         let short: String = value.chars().take(80).collect();
         let value = if short.len() < value.len() { format!("{short}…") } else { value };
@@ -66,6 +66,20 @@ impl Decision {
 /// # Errors
 /// The pod asks, but for something that cannot be.
 pub fn decide(pod: &Value, namespace: &str, settings: &Settings, enabled_already: u32) -> Result<Decision, Refusal> {
+    decide_as(pod, namespace, settings, enabled_already, "00000000")
+}
+
+/// The same, with something that no other pod has (the UID of the review), of which the Secret of a remote client is named.
+///
+/// # Errors
+/// The pod asks, but for something that cannot be.
+pub fn decide_as(
+    pod: &Value,
+    namespace: &str,
+    settings: &Settings,
+    enabled_already: u32,
+    unique: &str,
+) -> Result<Decision, Refusal> {
     let domain = &settings.domain;
     if annotation(pod, &format!("{domain}/request")).is_some() {
         return Ok(Decision::Unchanged("the pod has its request already"));
@@ -79,7 +93,7 @@ pub fn decide(pod: &Value, namespace: &str, settings: &Settings, enabled_already
     if wish.enabled_replicas.is_some_and(|enabled| enabled_already >= enabled) {
         return Ok(Decision::Unchanged("as many replicas as `enabled-replicas` allows have a vGPU already"));
     }
-    let pod = inject::inject(pod, &wish, settings)?;
+    let pod = inject::inject(pod, &wish, settings, unique)?;
     Ok(Decision::Changed { wish: Box::new(wish), pod })
 }
 

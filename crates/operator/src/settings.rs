@@ -13,6 +13,9 @@ pub struct Settings {
     pub domain: String,
     /// Image that holds the client library, for the init container.
     pub client_image: String,
+    /// When nodes fetch it; absent for Kubernetes' own rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<String>,
     /// Folder on GPU nodes where the node agent offers sockets, in a folder for each pod.
     pub socket_folder: String,
     /// Pools by name.
@@ -28,6 +31,7 @@ impl Default for Settings {
         Self {
             domain: "tensor-fusion.ai".to_owned(),
             client_image: "tensor-fusion/client:latest".to_owned(),
+            image_pull_policy: None,
             socket_folder: "/run/tensor-fusion/pods".to_owned(),
             pools: BTreeMap::from([("default".to_owned(), PoolSettings { default: true, ..PoolSettings::default() })]),
             profiles: BTreeMap::new(),

@@ -15,6 +15,7 @@ mod gpu;
 mod http;
 mod install_client;
 mod node;
+mod operator;
 mod print;
 mod process;
 mod ps;
@@ -65,6 +66,7 @@ enum Command {
     Admit(admit::Admit),
     Crds(crds::Crds),
     Simulate(simulate::Simulate),
+    Operator(operator::Operator),
     Completions(completions::Completions),
     #[command(hide = true)]
     InstallClient(install_client::InstallClient),
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Admit(admit) => admit.main(json),
         Command::Crds(crds) => crds.main(json),
         Command::Simulate(simulate) => simulate.main(json),
+        Command::Operator(operator) => operator.main(),
         Command::Completions(completions) => completions.main(),
         Command::InstallClient(install) => install.main(),
         Command::Worker(worker) => worker.main(),

@@ -20,8 +20,14 @@ const VGPU_FOLDER: &str = "/run/tensor-fusion/vgpu";
 const WAIT_SECONDS: &str = "300";
 
 /// The pod with the wish written in.
-pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Value, Refusal> {
+pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str) -> Result<Value, Refusal> {
     let domain = &settings.domain;
+    let secret = secret_name(unique);
+    if wish.mode == Mode::Remote && wish.containers.len() > 1 {
+        let names: Vec<&str> = wish.containers.iter().map(|container| container.name.as_str()).collect();
+        let allowed = "one container, for a pod has one connection in remote mode";
+        return Err(Refusal::new(format!("annotation {domain}/inject-container"), names.join(","), allowed));
+    }
     for container in &wish.containers {
         let known: Vec<&str> =
             containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
@@ -39,6 +45,9 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
     let metadata = object_in(root, "metadata").ok_or_else(malformed)?;
     if let Some(annotations) = object_in(metadata, "annotations") {
         annotations.insert(format!("{domain}/request"), request.into());
+        if wish.mode == Mode::Remote {
+            annotations.insert(format!("{domain}/connection-secret"), secret.clone().into());
+        }
     }
     if let Some(labels) = object_in(metadata, "labels") {
         let component = if wish.mode == Mode::Local { "worker" } else { "client" };
@@ -58,7 +67,7 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
             strip(container);
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
             if wish.containers.iter().any(|wished| wished.name == name) {
-                equip(container, wish);
+                equip(container, wish, &secret);
             }
         }
     }
@@ -72,7 +81,7 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
         mounts.push(sockets());
         env.push(field("TENSOR_FUSION_POD_UID", "metadata.uid"));
     }
-    let delivery = json!({
+    let mut delivery = json!({
         "name": "tensor-fusion-client",
         "image": settings.client_image,
         "command": command,
@@ -80,6 +89,9 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings) -> Result<Va
         "volumeMounts": mounts,
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     });
+    if let Some(policy) = &settings.image_pull_policy {
+        delivery["imagePullPolicy"] = policy.as_str().into();
+    }
     if let Some(list) = array_in(spec, "initContainers")
         && !list.iter().any(|one| one.get("name") == delivery.get("name"))
     {
@@ -99,7 +111,7 @@ fn strip(container: &mut Value) {
     }
 }
 
-fn equip(container: &mut Value, wish: &Wish) {
+fn equip(container: &mut Value, wish: &Wish, secret: &str) {
     let Some(container) = container.as_object_mut() else { return };
     let mount = json!({"name": VOLUME, "mountPath": FOLDER, "readOnly": true});
     push_mount(container, mount);
@@ -119,7 +131,19 @@ fn equip(container: &mut Value, wish: &Wish) {
         push_mount(container, sockets());
         let socket = format!("unix://{VGPU_FOLDER}/$(TENSOR_FUSION_CONTAINER_NAME).sock");
         push_named(container, "env", json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
+    } else {
+        // The operator makes the Secret before it lifts the gate.
+        for (variable, key) in [("TENSOR_FUSION_CONNECT", "url"), ("TENSOR_FUSION_TOKEN", "token")] {
+            let from = json!({"secretKeyRef": {"name": secret, "key": key}});
+            push_named(container, "env", json!({"name": variable, "valueFrom": from}));
+        }
     }
+}
+
+/// The Secret with the address and the token of a remote client's worker.
+fn secret_name(unique: &str) -> String {
+    let short: String = unique.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("tensor-fusion-{}", short.to_ascii_lowercase())
 }
 
 /// A variable that holds something of the pod.

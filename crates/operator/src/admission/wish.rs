@@ -110,6 +110,18 @@ pub struct Wish {
     /// Only so many replicas of the owner get a vGPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled_replicas: Option<u32>,
+    /// Replicas of the owner are placed together.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gang: Option<GangWish>,
+}
+
+/// Replicas that are placed together or not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GangWish {
+    /// At least so many; absent for all that the owner wants.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub minimum: Option<u32>,
 }
 
 /// HAMi's resource names and the plain one. All but the first are no resources of any node, so they must leave the pod.
@@ -176,6 +188,7 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
         not_uuids: list("nvidia.com/nouse-gpuuuid"),
         one_numa_node: annotation(pod, "nvidia.com/numa-bind") == Some("true"),
         enabled_replicas: reader.parsed("enabled-replicas")?,
+        gang: reader.gang()?,
         containers,
         pool,
     }))
@@ -335,6 +348,26 @@ impl<'a> Reader<'a> {
             Some("hard") => Ok(Isolation::Hard),
             Some(other) => Err(self.refuse("isolation", other, "shared, soft or hard")),
         }
+    }
+
+    fn gang(&self) -> Result<Option<GangWish>, Refusal> {
+        let minimum = self.parsed::<u32>("gang-min-members")?;
+        if self.flag("gang-enabled")? != Some(true) {
+            return Ok(None);
+        }
+        if minimum == Some(1) {
+            return Err(self.refuse("gang-min-members", "1", "0 for all replicas, or at least 2"));
+        }
+        let owners = self.pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        if !owners.is_some_and(|owners| owners.iter().any(|owner| owner.get("controller") == Some(&Value::Bool(true))))
+        {
+            return Err(self.refuse(
+                "gang-enabled",
+                "true",
+                "on pods of a controller (ReplicaSet, StatefulSet, Job) only",
+            ));
+        }
+        Ok(Some(GangWish { minimum: minimum.filter(|&minimum| minimum > 0) }))
     }
 
     fn indices(&self) -> Result<Vec<u32>, Refusal> {

@@ -1,0 +1,60 @@
+//! Pods that are placed together: replicas of one owner with the annotation `gang-enabled`.
+
+use std::collections::BTreeMap;
+
+use super::claim::{Claim, controller};
+use super::ledger::{Ledger, Waiting};
+use crd::Allocation;
+
+/// Which pods belong together: the UID of their owner.
+#[must_use]
+pub fn key(claim: &Claim) -> Option<String> {
+    claim.wish.gang.as_ref()?;
+    controller(&claim.pod).map(|(_, _, uid)| uid.to_owned())
+}
+
+/// How many members a gang needs. `desired` is what its owner wants, where that is known.
+#[must_use]
+pub fn needed(claim: &Claim, desired: Option<u32>) -> Option<usize> {
+    let gang = claim.wish.gang.as_ref()?;
+    let needed = gang.minimum.or(desired)?;
+    usize::try_from(needed).ok()
+}
+
+/// Places a gang: members that have a place already (`there`), and those that wait, in order. Either enough get a place for the
+/// gang to be as large as needed, or none does.
+///
+/// # Errors
+/// The gang is not complete, or has no room.
+pub fn place(
+    ledger: &mut Ledger,
+    waiting: &[&Claim],
+    there: usize,
+    needed: usize,
+    avoid: &BTreeMap<String, Vec<String>>,
+) -> Result<Vec<(usize, Allocation)>, Waiting> {
+    if there + waiting.len() < needed {
+        return Err(Waiting::Gang(there + waiting.len(), needed));
+    }
+    let mut placed = Vec::new();
+    let mut refused = None;
+    for (position, claim) in waiting.iter().enumerate() {
+        let avoid =
+            controller(&claim.pod).and_then(|(_, _, owner)| avoid.get(owner)).map(Vec::as_slice).unwrap_or_default();
+        match ledger.place(claim, avoid) {
+            Ok(allocation) => placed.push((position, allocation)),
+            Err(waiting) => refused = refused.or(Some(waiting)),
+        }
+    }
+    match refused {
+        Some(refused) if there + placed.len() < needed => {
+            for (position, _) in &placed {
+                if let Some(claim) = waiting.get(*position) {
+                    ledger.release(&claim.uid);
+                }
+            }
+            Err(refused)
+        }
+        _ => Ok(placed),
+    }
+}

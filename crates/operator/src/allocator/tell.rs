@@ -1,0 +1,90 @@
+//! Events on people's pods: why a pod waits, and what it got. Each is told once, again when it changes, and seldom otherwise.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource as _};
+
+/// Not more often than so about one pod.
+const PAUSE: Duration = Duration::from_secs(20);
+/// The same thing again after so long, for events are forgotten after an hour.
+const REMINDER: Duration = Duration::from_secs(600);
+/// So many a second in all, and so many at once.
+const RATE: f64 = 20.0;
+const BURST: f64 = 100.0;
+
+/// See the module's text.
+pub(super) struct Teller {
+    recorder: Recorder,
+    told: BTreeMap<String, (String, Instant)>,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl std::fmt::Debug for Teller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Teller").field("told", &self.told.len()).finish_non_exhaustive()
+    }
+}
+
+impl Teller {
+    pub(super) fn new(client: Client) -> Self {
+        let reporter = Reporter { controller: crd::names::OPERATOR.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client, reporter), told: BTreeMap::new(), tokens: BURST, filled: Instant::now() }
+    }
+
+    /// Whether something about this pod may be told now: for who must work to find out what.
+    pub(super) fn may_tell(&mut self, uid: &str, now: Instant) -> bool {
+        self.tokens = (self.tokens + now.duration_since(self.filled).as_secs_f64() * RATE).min(BURST);
+        self.filled = now;
+        self.tokens >= 1.0 && self.told.get(uid).is_none_or(|(_, at)| now.duration_since(*at) >= PAUSE)
+    }
+
+    /// Tells why a pod waits.
+    pub(super) fn waits(&mut self, pod: &Pod, reason: &'static str, text: &str, now: Instant) {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let same = self.told.get(&uid).is_some_and(|(told, at)| told == text && now.duration_since(*at) < REMINDER);
+        if same || !self.may_tell(&uid, now) {
+            return;
+        }
+        self.told.insert(uid, (text.to_owned(), now));
+        self.publish(pod, EventType::Warning, reason, text);
+    }
+
+    /// Tells something good, once.
+    pub(super) fn says(&mut self, pod: &Pod, reason: &'static str, text: &str, now: Instant) {
+        self.forget(pod.metadata.uid.as_deref().unwrap_or_default());
+        if self.may_tell("", now) {
+            self.publish(pod, EventType::Normal, reason, text);
+        }
+    }
+
+    /// The pod is gone, or waits no more.
+    pub(super) fn forget(&mut self, uid: &str) {
+        self.told.remove(uid);
+    }
+
+    fn publish(&mut self, pod: &Pod, kind: EventType, reason: &'static str, text: &str) {
+        self.tokens -= 1.0;
+        let mut note: String = text.chars().take(1000).collect();
+        if note.len() < text.len() {
+            note.push('…');
+        }
+        let event = Event {
+            type_: kind,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Allocate".to_owned(),
+            secondary: None,
+        };
+        let reference: ObjectReference = pod.object_ref(&());
+        let recorder = self.recorder.clone();
+        tokio::spawn(async move {
+            if let Err(error) = recorder.publish(&event, &reference).await {
+                tracing::debug!(%error, "an event was not taken");
+            }
+        });
+    }
+}

@@ -1,0 +1,113 @@
+//! The operator as one process: every replica answers the webhook, one leads and allocates.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kube::Client;
+
+use crate::allocator::Allocator;
+use crate::webhook::{self, Webhook, certificate, knowledge};
+use crate::{Settings, leader, remote};
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespace of the system: Lease, Secret, Service.
+    pub namespace: String,
+    /// Name of this process, which no other operator has.
+    pub identity: String,
+    /// Where the webhook listens.
+    pub webhook: SocketAddr,
+    /// Where probes and metrics are answered.
+    pub probes: SocketAddr,
+    /// What admission starts from.
+    pub settings: Settings,
+    /// Name of the Service that the API server reaches the webhook by.
+    pub service: String,
+    /// Further names of the webhook's certificate: for a webhook that is reached by address.
+    pub names: Vec<String>,
+}
+
+/// The operator cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No way to the API server.
+    #[error("the API server cannot be reached: {0}")]
+    Client(#[from] kube::Error),
+    /// About certificates.
+    #[error(transparent)]
+    Certificate(#[from] certificate::CertificateError),
+    /// An address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another leads, so this process must not go on deciding.
+    #[error("this operator does not lead any more; it ends, and starts anew as one that waits")]
+    Deposed,
+}
+
+/// Runs until something ends that must not end.
+///
+/// # Errors
+/// What ended.
+pub async fn run(options: Options) -> Result<(), OperatorError> {
+    let client = Client::try_default().await?;
+    let webhook = Arc::new(Webhook::default());
+    webhook.knowledge.set_base(options.settings.clone());
+    let listen = |address: SocketAddr| move |source: std::io::Error| OperatorError::Listen { address, source };
+
+    let probes = tokio::net::TcpListener::bind(options.probes).await.map_err(listen(options.probes))?;
+    let routes = webhook::probes(Arc::clone(&webhook));
+    tokio::spawn(async move { axum::serve(probes, routes).await });
+    knowledge::follow_all(&client, &webhook);
+
+    let service = &options.service;
+    let mut names = vec![format!("{service}.{}.svc", options.namespace), service.clone()];
+    names.extend(options.names.iter().cloned());
+    let shown = patiently(|| certificate::ensure(&client, &options.namespace, &names, false)).await;
+    let tls = certificate::tls(&shown).await?;
+    let leads = Arc::clone(&webhook);
+    let keep = certificate::keep(client.clone(), options.namespace.clone(), names, tls.clone(), shown, move || {
+        leads.leads.load(Ordering::SeqCst)
+    });
+    tokio::spawn(keep);
+    let server = webhook::serve(options.webhook, tls, Arc::clone(&webhook));
+    tracing::info!(webhook = %options.webhook, probes = %options.probes, "the operator serves");
+
+    let leading = async {
+        let leader = leader::lead(&client, &options.namespace, &options.identity).await;
+        webhook.leads.store(true, Ordering::SeqCst);
+        tokio::select! {
+            () = leader.keep() => {}
+            () = Allocator::run(client.clone()) => {}
+            () = remote::run(client.clone(), options.settings.clone()) => {}
+        }
+        webhook.leads.store(false, Ordering::SeqCst);
+    };
+    tokio::select! {
+        result = server => result.map_err(listen(options.webhook)),
+        () = leading => Err(OperatorError::Deposed),
+    }
+}
+
+/// The API server may start after us.
+async fn patiently<T, F, E>(mut attempt: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, E>>,
+    E: std::fmt::Display,
+{
+    let mut pause = std::time::Duration::from_millis(200);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => tracing::warn!(%error, "not yet; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(std::time::Duration::from_secs(5));
+    }
+}

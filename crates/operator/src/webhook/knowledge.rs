@@ -1,0 +1,159 @@
+//! What admission knows of the cluster: pools, profiles, pods. Followed beforehand, never read while deciding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, RwLock};
+
+use crd::{GPUPool, Resources, WorkloadProfile, WorkloadProfileSpec, names};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::Config;
+use kube::{Api, Client, ResourceExt};
+
+use super::Webhook;
+use super::review::COUNTER_KEY;
+use crate::allocator::claim;
+use crate::follow::{News, follow};
+use crate::{PoolSettings, Profile, Settings};
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub struct Knowledge {
+    settings: RwLock<Arc<Settings>>,
+    /// What was told by whom started us.
+    base: Mutex<Settings>,
+    pools: Mutex<BTreeMap<String, PoolSettings>>,
+    profiles: Mutex<BTreeMap<String, Profile>>,
+    complete: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Knowledge {
+    /// What decisions depend on, as it is now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Tells what does not come from the cluster.
+    pub fn set_base(&self, settings: Settings) {
+        *lock(&self.base) = settings;
+        self.renew();
+    }
+
+    /// Whether pools and profiles are known.
+    pub fn is_complete(&self) -> bool {
+        lock(&self.complete).len() == 2
+    }
+
+    fn renew(&self) {
+        let mut settings = lock(&self.base).clone();
+        let pools = lock(&self.pools).clone();
+        if !pools.is_empty() {
+            settings.pools = pools;
+        }
+        settings.profiles.extend(lock(&self.profiles).clone());
+        *self.settings.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn pool(&self, news: News<GPUPool>) {
+        match news {
+            News::Is(pool) => drop(lock(&self.pools).insert(pool.name_any(), pool_settings(&pool))),
+            News::Gone(name) => drop(lock(&self.pools).remove(&name)),
+            News::Complete => drop(lock(&self.complete).insert("pools")),
+        }
+        self.renew();
+    }
+
+    fn profile(&self, news: News<WorkloadProfile>) {
+        match news {
+            News::Is(object) => match profile(&object.spec) {
+                Ok(profile) => drop(lock(&self.profiles).insert(path(&*object), profile)),
+                Err(error) => {
+                    tracing::warn!(profile = path(&*object), %error, "a profile cannot be read, so pods cannot name it");
+                    lock(&self.profiles).remove(&path(&*object));
+                }
+            },
+            News::Gone(path) => drop(lock(&self.profiles).remove(&path)),
+            News::Complete => drop(lock(&self.complete).insert("profiles")),
+        }
+        self.renew();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn path<K: ResourceExt>(object: &K) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn pool_settings(pool: &GPUPool) -> PoolSettings {
+    PoolSettings {
+        default: pool.annotations().get(names::DEFAULT_POOL).is_some_and(|value| value == "true"),
+        local: pool.spec.default_using_local_gpu,
+        qos: pool.spec.qos_config.as_ref().and_then(|config| config.default_qos).map(Into::into),
+    }
+}
+
+/// A profile as admission reads it. Amounts of zero are amounts that are not named: TensorFusion's objects must name both.
+fn profile(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
+    let nothing = Resources::default();
+    let resources = spec.resources.as_ref().unwrap_or(&nothing);
+    let tflops = |quantity: &crd::Quantity| -> Result<Option<types::Tflops>, crd::QuantityError> {
+        if quantity.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(quantity.tflops()?).filter(|amount| *amount != types::Tflops::default()))
+    };
+    let vram = |quantity: &crd::Quantity| -> Result<Option<types::Bytes>, crd::QuantityError> {
+        if quantity.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(quantity.bytes()?).filter(|amount| *amount != types::Bytes::default()))
+    };
+    Ok(Profile {
+        pool_name: spec.pool_name.clone(),
+        tflops_request: tflops(&resources.requests.tflops)?,
+        tflops_limit: tflops(&resources.limits.tflops)?,
+        vram_request: vram(&resources.requests.vram)?,
+        vram_limit: vram(&resources.limits.vram)?,
+        qos: spec.qos.map(Into::into),
+        local: spec.is_local_gpu,
+        gpu_count: spec.gpu_count.and_then(|count| u32::try_from(count).ok()),
+        gpu_model: spec.gpu_model.clone(),
+        vendor: spec.vendor.clone(),
+    })
+}
+
+/// Follows pools, profiles and pods for ever.
+pub fn follow_all(client: &Client, webhook: &Arc<Webhook>) {
+    let (all, of) = (client.clone(), Arc::clone(webhook));
+    tokio::spawn(async move {
+        follow(Api::all(all), Config::default(), ResourceExt::name_any, |news| of.knowledge.pool(news)).await;
+    });
+    let (all, of) = (client.clone(), Arc::clone(webhook));
+    tokio::spawn(async move {
+        follow(Api::all(all), Config::default(), path, |news| of.knowledge.profile(news)).await;
+    });
+    let (all, of) = (client.clone(), Arc::clone(webhook));
+    tokio::spawn(async move {
+        let config = Config::default().labels(&format!("{}=true", names::ENABLED));
+        let uid = |pod: &Pod| pod.uid().unwrap_or_default();
+        follow(Api::<Pod>::all(all), config, uid, |news| pod(&of, news)).await;
+    });
+}
+
+fn pod(webhook: &Webhook, news: News<Pod>) {
+    match news {
+        News::Is(pod) => {
+            let uid = pod.uid().unwrap_or_default();
+            let live = !claim::is_finished(&pod) && pod.metadata.deletion_timestamp.is_none();
+            match claim::controller(&pod) {
+                Some((_, _, owner)) if live && claim::annotation(&pod, names::REQUEST).is_some() => {
+                    webhook.grey.see(&uid, owner, claim::annotation(&pod, &names::key(COUNTER_KEY)));
+                }
+                _ => webhook.grey.gone(&uid),
+            }
+        }
+        News::Gone(uid) => webhook.grey.gone(&uid),
+        News::Complete => webhook.grey.complete(),
+    }
+}
