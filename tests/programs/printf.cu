@@ -1,7 +1,6 @@
-// Prints from kernels; the harness compares the lines with printf.expected. A vendor's driver in a worker prints to the
-// worker's own output, so that way is not among these.
+// Prints from kernels; the harness compares the lines with printf.expected.
 // builds: static-ptx shared-ptx
-// paths: tcp unix direct
+// paths: tcp unix direct native
 #include "check.h"
 
 __global__ void formats(int number, const char *) {

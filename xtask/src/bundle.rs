@@ -44,12 +44,13 @@ const PROGRAMS: &[&str] = &[
     "copies",
     "memory",
     "threads",
+    "multi_kernel",
     "standard_library",
     "illegal_address",
 ];
 
 /// Programs in C against the driver API; they bring PTX as text.
-const DRIVER_PROGRAMS: &[&str] = &["driver_api", "driver_link", "driver_errors"];
+const DRIVER_PROGRAMS: &[&str] = &["driver_api", "driver_link", "driver_errors", "bad_handles", "ptx_cases"];
 
 /// Runs the task.
 pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
@@ -76,7 +77,9 @@ pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
         let from = path(&format!("target/programs/{program}.host"));
         fs::copy(from, folder.join("programs").join(program))?;
     }
-    for case in files(&path("crates/ptx"), &|file| file.extension().is_some_and(|ending| ending == "ptx"))? {
+    for case in
+        files(&path("crates/ptx"), &|file| file.extension().is_some_and(|ending| ending == "ptx" || ending == "case"))?
+    {
         if let Some(name) = case.file_name() {
             fs::copy(&case, folder.join("ptx").join(name))?;
         }
@@ -95,7 +98,10 @@ pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
 
 /// Compiles a program with machine code for every GPU since Ampere, and PTX for those to come and for ours.
 fn compile(toolkits: &Toolkits, name: &str, to: &Path) -> anyhow::Result<()> {
-    let source = path(&format!("tests/programs/{name}.cu"));
+    let sources = files(&path("tests/programs"), &|file| {
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".cu"))
+    })?;
     let target = to.join(name);
     let mut command = Command::new(toolkits.cuda13.join("bin/nvcc"));
     command.args(["-O2", "-std=c++17", "-cudart", "static", "-Wno-deprecated-gpu-targets"]);
@@ -103,7 +109,7 @@ fn compile(toolkits: &Toolkits, name: &str, to: &Path) -> anyhow::Result<()> {
     for gpu in GPUS {
         command.arg("-gencode").arg(format!("arch=compute_{gpu},code=sm_{gpu}"));
     }
-    command.arg(format!("-L{}", toolkits.cuda13.join("lib").display())).arg(source).arg("-o").arg(&target);
+    command.arg(format!("-L{}", toolkits.cuda13.join("lib").display())).args(sources).arg("-o").arg(&target);
     let kept = path(&format!("target/programs/{name}.bundle"));
     let stamp = path(&format!("target/programs/{name}.bundle.stamp"));
     let state = crate::programs::fingerprint(&command)?;

@@ -7,8 +7,10 @@
 //!
 //! Our own library with the software GPU behind it is such a driver too; that is how this module is tested without a GPU.
 //!
-//! Not there: text printed by kernels goes to this process's standard output, because the driver has no other way; a
-//! driver older than CUDA 12.4 cannot list a module's kernels, so loading says `NOT_SUPPORTED`.
+//! Text that kernels print reaches the client where the process has called [`capture_standard_output`]; else it goes to
+//! standard output, as the driver would have it.
+//!
+//! Not there: a driver older than CUDA 12.4 cannot list a module's kernels, so loading says `NOT_SUPPORTED`.
 
 #![expect(unsafe_code, reason = "calls into a vendor's library")]
 
@@ -30,12 +32,14 @@ mod memory;
 mod module;
 mod names;
 mod nvml;
+mod output;
 
 use api::{Api, Handle, LaunchAttribute, LaunchConfig, check, need};
 use device::Device;
 use memory::Memory;
 use module::Module;
 use nvml::Nvml;
+pub use output::capture_standard_output;
 
 /// Addresses that a fresh process has free on every machine, so that a client's addresses stay the same.
 const ADDRESS_HINT: u64 = 0x2000_0000_0000;
@@ -216,7 +220,9 @@ impl Native {
     fn synchronize_device(&self, device: Ordinal) -> CuResult {
         self.enter(device)?;
         // SAFETY: no arguments; the context is current.
-        check(unsafe { (self.api.context_synchronize)() })
+        let result = check(unsafe { (self.api.context_synchronize)() });
+        output::forward(&*self.sink);
+        result
     }
 }
 
@@ -353,7 +359,9 @@ impl Driver for Native {
         copy::to_host(&self.api, handle, target, &source)?;
         if wait {
             // SAFETY: the handle is the stream's.
-            return check(unsafe { (self.api.stream_synchronize)(handle) });
+            let result = check(unsafe { (self.api.stream_synchronize)(handle) });
+            output::forward(&*self.sink);
+            return result;
         }
         Ok(())
     }
@@ -481,7 +489,9 @@ impl Driver for Native {
     fn stream_synchronize(&self, stream: StreamId) -> CuResult {
         let handle = self.enter_stream(stream)?;
         // SAFETY: the handle is the stream's.
-        check(unsafe { (self.api.stream_synchronize)(handle) })
+        let result = check(unsafe { (self.api.stream_synchronize)(handle) });
+        output::forward(&*self.sink);
+        result
     }
 
     fn stream_query(&self, stream: StreamId) -> CuResult<bool> {
@@ -540,7 +550,9 @@ impl Driver for Native {
     fn event_synchronize(&self, event: EventId) -> CuResult {
         let handle = self.enter_event(event)?;
         // SAFETY: the handle is the event's.
-        check(unsafe { (self.api.event_synchronize)(handle) })
+        let result = check(unsafe { (self.api.event_synchronize)(handle) });
+        output::forward(&*self.sink);
+        result
     }
 
     fn event_elapsed(&self, start: EventId, end: EventId) -> CuResult<f32> {

@@ -20,7 +20,6 @@ mod helpers;
 mod kinds;
 mod lanes;
 mod memory;
-mod operands;
 mod pin;
 mod place;
 mod print;

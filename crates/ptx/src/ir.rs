@@ -5,6 +5,7 @@
 //! nothing else. Registers hold bits of a [`Width`]; what the bits mean is said by each instruction.
 
 mod module;
+pub(crate) mod operands;
 
 pub use module::{Module, Param, Relocation, Unsupported, Variable};
 

@@ -4,7 +4,7 @@
 //! outlives its node, and answers each line `status` with one line of JSON.
 
 use std::{
-    io::{BufRead, stdin},
+    io::{BufRead, Write, stdin, stdout},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use cuda::{CuError, CuResult, DeviceInfo, NoSink, Ordinal, Sink};
-use gpu::{Native, Soft, SoftConfig};
+use gpu::{Native, Soft, SoftConfig, native};
 use hypervisor::{
     provider::{Driver, Found},
     worker::{Hello, Status},
@@ -69,6 +69,13 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn main(self) -> Outcome {
         log_to_stderr();
+        // A vendor's driver prints what kernels print to standard output: lend it that, and keep the way to our parent.
+        let mut own: Box<dyn Write> = match &self.driver {
+            Driver::Library(_) if !self.probe => {
+                Box::new(native::capture_standard_output().context("standard output cannot be lent to the driver")?)
+            }
+            _ => Box::new(stdout()),
+        };
         let gpus = Gpus::new(&self.driver, self.cc)?;
         let devices = gpus.devices()?;
         if self.probe {
@@ -85,9 +92,9 @@ impl Worker {
         };
         let server = Arc::new(worker::serve(listener, config)?);
         let hello = Hello { listening: server.endpoint().to_string() };
-        print::text(&(serde_json::to_string(&hello)? + "\n"))?;
+        say(&mut own, &hello)?;
         if self.parent_stdin {
-            follow_parent(&server);
+            follow_parent(&server, &mut own);
         }
         loop {
             std::thread::park();
@@ -167,8 +174,14 @@ impl Gpus {
     }
 }
 
+/// Tells the parent something in one line of JSON.
+fn say(to: &mut dyn Write, what: &impl serde::Serialize) -> anyhow::Result<()> {
+    writeln!(to, "{}", serde_json::to_string(what)?)?;
+    Ok(to.flush()?)
+}
+
 /// Answers the parent, and ends with it.
-fn follow_parent(server: &Server) -> ! {
+fn follow_parent(server: &Server, own: &mut dyn Write) -> ! {
     let mut line = String::new();
     loop {
         line.clear();
@@ -184,8 +197,7 @@ fn follow_parent(server: &Server) -> ! {
             Ok(_) => {}
         }
         if line.trim() == "status" {
-            let status = serde_json::to_string(&status(server)).unwrap_or_default();
-            if print::text(&(status + "\n")).is_err() {
+            if say(own, &status(server)).is_err() {
                 process::end_now(1);
             }
         }

@@ -6,7 +6,7 @@
 //! at while another block runs ([`pending`]), and so which registers must be kept for them.
 
 use super::bits::BitSet;
-use super::operands;
+use crate::ir::operands;
 use crate::ir::{BarrierKind, Block, Instruction, Kernel, Op, Operand, Predicate, Semantics, Space, Terminator};
 
 /// How a block ends.

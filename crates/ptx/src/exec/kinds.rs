@@ -7,7 +7,7 @@
 
 use super::bits::BitSet;
 use super::flow::{End, Flow};
-use super::operands;
+use crate::ir::operands;
 use crate::ir::{
     BarrierKind, Binary, Instruction, Kernel, Modifiers, Op, Operand, Reg, Space, Special, Ternary, Type, Width,
 };

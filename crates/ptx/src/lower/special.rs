@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::{Lowered, types};
 use crate::ast::Operand;
-use crate::ir::{self, BarrierKind, Instruction, Op, Reg, Special, Type, Width};
+use crate::ir::{self, Instruction, Op, Reg, Special, Type, Width, operands};
 
 /// A special register and the width that it is read with.
 fn find(name: &str, member: Option<&str>) -> Option<(Special, Width)> {
@@ -135,44 +135,9 @@ impl Body<'_, '_> {
 
 /// Whether any of the instructions writes a register.
 pub(super) fn writes(instructions: &[Instruction], register: Reg) -> bool {
-    let is = |d: &Reg| *d == register;
-    let may = |d: &Option<Reg>| *d == Some(register);
-    instructions.iter().any(|instruction| match &instruction.op {
-        Op::Mov { d, .. }
-        | Op::Pack { d, .. }
-        | Op::Unary { d, .. }
-        | Op::Binary { d, .. }
-        | Op::Ternary { d, .. }
-        | Op::Bfi { d, .. }
-        | Op::Set { d, .. }
-        | Op::SelP { d, .. }
-        | Op::Cvt { d, .. }
-        | Op::CvtPack { d, .. }
-        | Op::ToGeneric { d, .. }
-        | Op::FromGeneric { d, .. }
-        | Op::Special { d, .. }
-        | Op::Vote { d, .. }
-        | Op::Redux { d, .. }
-        | Op::ActiveMask { d }
-        | Op::MovMatrix { d, .. } => is(d),
-        Op::TestP { p, .. } | Op::IsSpace { p, .. } => is(p),
-        Op::AddCarry { d, carry_out, .. } => is(d) || may(carry_out),
-        Op::SetP { p, q, .. } => may(p) || may(q),
-        Op::Shuffle { d, p, .. } | Op::Match { d, p, .. } => is(d) || may(p),
-        Op::Elect { d, p, .. } => may(d) || is(p),
-        Op::Atomic { d, .. } | Op::Runtime { d, .. } => may(d),
-        Op::Unpack { d, .. } | Op::Load { d, .. } => d.iter().any(may),
-        Op::LdMatrix { d, .. } | Op::Mma { d, .. } => d.iter().any(is),
-        Op::Barrier {
-            kind: BarrierKind::RedPopc(d, _) | BarrierKind::RedAnd(d, _) | BarrierKind::RedOr(d, _), ..
-        } => is(d),
-        Op::Barrier { .. }
-        | Op::Store { .. }
-        | Op::CopyAsync { .. }
-        | Op::WarpBarrier { .. }
-        | Op::Fence
-        | Op::StMatrix { .. }
-        | Op::Trap
-        | Op::Nothing => false,
+    instructions.iter().any(|instruction| {
+        let mut found = false;
+        operands::results(&instruction.op, &mut |written| found |= written == register);
+        found
     })
 }

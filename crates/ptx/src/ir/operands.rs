@@ -3,7 +3,7 @@
 use crate::ir::{Address, BarrierKind, Instruction, Op, Operand, Predicate, Reg};
 
 /// Calls `f` for every register that an operation reads, without the guard.
-pub(super) fn sources(op: &Op, f: &mut dyn FnMut(Reg)) {
+pub(crate) fn sources(op: &Op, f: &mut dyn FnMut(Reg)) {
     fn address(a: &Address, f: &mut dyn FnMut(Reg)) {
         operand(&a.base, f);
     }
@@ -74,7 +74,7 @@ pub(super) fn sources(op: &Op, f: &mut dyn FnMut(Reg)) {
 }
 
 /// Calls `f` for every register that an operation writes.
-pub(super) fn results(op: &Op, f: &mut dyn FnMut(Reg)) {
+pub(crate) fn results(op: &Op, f: &mut dyn FnMut(Reg)) {
     match op {
         Op::Mov { d, .. }
         | Op::Pack { d, .. }
@@ -126,7 +126,7 @@ pub(super) fn results(op: &Op, f: &mut dyn FnMut(Reg)) {
 }
 
 /// Every register that an instruction reads, with its guard.
-pub(super) fn reads(instruction: &Instruction, f: &mut dyn FnMut(Reg)) {
+pub(crate) fn reads(instruction: &Instruction, f: &mut dyn FnMut(Reg)) {
     instruction.guard.iter().for_each(|p| f(p.register));
     sources(&instruction.op, f);
 }
