@@ -26,6 +26,7 @@ mod print;
 mod run;
 mod scalar;
 mod site;
+mod stream;
 mod values;
 mod vectors;
 
