@@ -189,3 +189,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_example_trace_shows_what_its_format_has() {
+    let text = include_str!("../../../../examples/kubernetes/trace.yaml");
+    let report = simulate(&serde_yaml_ng::from_str::<Trace>(text).unwrap()).unwrap();
+    let of = |name: &str| report.outcomes.iter().filter(|one| one.name.starts_with(name)).collect::<Vec<_>>();
+    assert_eq!(report.outcomes.len(), 19);
+    assert_eq!(report.placed, 19, "{:#?}", report.outcomes);
+    assert_eq!(of("serving")[0].placed, Some(60), "it evicts somebody of a lower class");
+    assert!(report.evictions > 0 && of("batch").iter().any(|one| one.evicted > 0));
+    let longest = of("notebook").iter().filter_map(|one| Some(one.placed? - one.arrived)).max();
+    assert!(longest > Some(0), "the quota lets six of eight run");
+    assert!(report.mean_vram_percent > 0.0 && report.mean_fragmentation_percent > 0.0);
+}

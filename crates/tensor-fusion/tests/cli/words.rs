@@ -118,3 +118,14 @@ fn a_folder_that_others_may_enter_is_refused() {
     assert_eq!(code, 1);
     assert!(said.contains("can be entered by others: expected a folder of yours with mode 0700"), "{said}");
 }
+
+#[test]
+fn the_example_trace_is_replayed() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/kubernetes/trace.yaml");
+    let text = Bench::new().ok(&format!("simulate {trace}"));
+    for line in ["REQUEST ", "training ", "notebook-7 ", "QOS ", "VRAM given out ", " placed in "] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let summary = Bench::new().ok(&format!("simulate --summary {trace}"));
+    assert!(!summary.contains("training") && summary.contains("MEAN WAIT"), "{summary}");
+}
