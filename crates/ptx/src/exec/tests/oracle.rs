@@ -1,7 +1,7 @@
 //! One thread at a time, one instruction after another: what kernels mean.
 
 use super::super::arguments::{Argument, arguments};
-use super::super::{operands, scalar, site};
+use super::super::{scalar, site};
 use crate::ir::*;
 use std::collections::HashMap;
 
