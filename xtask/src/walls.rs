@@ -14,12 +14,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("limiter", &["cuda", "types"]),
     ("gpu", &["cuda", "ptx", "types"]),
     ("wire", &["cuda", "types"]),
-    ("client", &["cuda", "gpu", "limiter", "types", "wire"]),
+    ("glibc-floor", &[]),
+    ("client", &["cuda", "glibc-floor", "gpu", "limiter", "types", "wire"]),
     ("worker", &["cuda", "gpu", "limiter", "types", "wire"]),
     ("crd", &["types"]),
     ("hypervisor", &["crd", "cuda", "gpu", "limiter", "types"]),
     ("operator", &["crd", "pool", "types"]),
-    ("smi", &[]),
+    ("smi", &["glibc-floor"]),
     (
         "tensor-fusion",
         &[

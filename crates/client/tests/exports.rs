@@ -43,6 +43,24 @@ fn the_library_has_the_name_that_programs_look_for() {
     assert_eq!(soname.map(str::trim), Some("libcuda.so.1"));
 }
 
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn every_glibc_from_2_17_on_can_load_it() {
+    let listing = output(Command::new("objdump").arg("-T").arg(library()));
+    let mut later = Vec::new();
+    for line in listing.lines().filter(|line| line.contains("*UND*")) {
+        let weak = line.split_whitespace().nth(1) == Some("w");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let version = words.iter().find_map(|word| word.trim_matches(['(', ')']).strip_prefix("GLIBC_2."));
+        let minor = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+        let versioned = line.contains("(GLIBC_") || line.contains("(GCC_");
+        if minor.is_some_and(|minor| minor > 17) || !(weak || versioned) {
+            later.push(words.last().copied().unwrap_or_default().to_owned());
+        }
+    }
+    assert_eq!(later, Vec::<String>::new(), "to be listed in glibc-floor/src/symbols.txt, or done without");
+}
+
 /// Compiles a C program and runs it with links to the library under both names.
 fn run_c(name: &str, source: &str, environment: &[(&str, &str)]) -> String {
     let folder = std::env::temp_dir().join(format!("tensor-fusion-{name}-{}", std::process::id()));

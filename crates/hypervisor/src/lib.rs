@@ -7,9 +7,11 @@
 //! - [`node`]: the one owner of what is granted; everything else asks it.
 //! - [`state`]: what must outlive the process, on disk.
 //! - [`api`] and [`metrics`]: what the outside sees.
+//! - [`kubernetes`]: the agent of a Kubernetes node, which serves pods.
 
 pub mod allocate;
 pub mod api;
+pub mod kubernetes;
 pub mod metrics;
 pub mod node;
 pub mod provider;

@@ -106,6 +106,8 @@ pub trait Launcher: Send + Sync + std::fmt::Debug {
 pub struct Children {
     /// The program that has the `worker` subcommand.
     pub program: PathBuf,
+    /// Variables that workers get besides ours.
+    pub environment: Vec<(String, String)>,
 }
 
 const START_TIME: Duration = Duration::from_secs(10);
@@ -136,6 +138,7 @@ impl Children {
         if let Some(tflops) = spec.tflops {
             command.args(["--tflops", &tflops.to_string()]);
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(capability) = spec.compute_capability {
             command.args(["--cc", &capability.to_string()]);
             // For a software GPU behind a library that was given by its path.

@@ -33,7 +33,7 @@ impl Gpu {
 
 fn looked_at() -> Result<Vec<GpuInfo>, crate::failure::Failed> {
     let driver = std::env::var("TENSOR_FUSION_DRIVER").ok().map(|text| text.parse());
-    let devices = crate::up::find(driver.transpose()?.as_ref())?;
+    let devices = crate::up::find(driver.transpose()?.as_ref(), &[])?;
     let gpu = |(index, found): (u32, hypervisor::provider::Found)| GpuInfo {
         index,
         uuid: found.uuid,

@@ -13,6 +13,7 @@ mod failure;
 mod folder;
 mod gpu;
 mod http;
+mod hypervisor;
 mod install_client;
 mod node;
 mod operator;
@@ -68,6 +69,7 @@ enum Command {
     Simulate(simulate::Simulate),
     Operator(operator::Operator),
     Completions(completions::Completions),
+    Hypervisor(hypervisor::Hypervisor),
     #[command(hide = true)]
     InstallClient(install_client::InstallClient),
     #[command(hide = true)]
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Operator(operator) => operator.main(),
         Command::Completions(completions) => completions.main(),
         Command::InstallClient(install) => install.main(),
+        Command::Hypervisor(hypervisor) => hypervisor.main(),
         Command::Worker(worker) => worker.main(),
     };
     result.unwrap_or_else(|failed: Failed| failed.report(json))

@@ -136,3 +136,10 @@ pub(crate) fn end_now(code: i32) -> ! {
     // SAFETY: no destructors run, which is what is wanted: a thread may be inside a kernel or a vendor's driver.
     unsafe { libc::_exit(code) }
 }
+
+/// What happens goes to the standard error; `TENSOR_FUSION_LOG` says how much of it.
+pub(crate) fn log_to_stderr(default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TENSOR_FUSION_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

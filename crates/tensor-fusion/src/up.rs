@@ -120,7 +120,7 @@ impl Up {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let devices = find(self.driver.as_ref())?;
+        let devices = find(self.driver.as_ref(), &[])?;
         // One thread, and it is the main one: nothing here is busy.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(self.serve(&folder, devices, token, json));
@@ -181,7 +181,7 @@ impl Up {
         let host = self.listen.as_ref().map_or("127.0.0.1", |listen| &listen.host);
         let parts = Parts {
             devices,
-            launcher: Arc::new(Children { program: std::env::current_exe()? }),
+            launcher: Arc::new(Children { program: std::env::current_exe()?, environment: Vec::new() }),
             clock: Arc::new(print::now),
             listen: format!("tcp://{host}:0"),
             folder: folder.path().to_owned(),
@@ -271,28 +271,31 @@ fn announcement(folder: &Folder, info: &NodeInfo, gpus: usize) -> String {
     text
 }
 
-/// Finds this machine's GPUs.
-pub(crate) fn find(driver: Option<&Driver>) -> Result<Devices, Failed> {
+/// Finds this machine's GPUs, with more variables in the environment of the software GPU.
+pub(crate) fn find(driver: Option<&Driver>, environment: &[(&str, &str)]) -> Result<Devices, Failed> {
     let given = driver.cloned().map(provider::Given);
     let nvidia = provider::Nvidia::default();
     let providers: Vec<&dyn Provider> = match &given {
         Some(given) => vec![given],
         None => vec![&nvidia, &provider::Soft],
     };
-    provider::find(&providers, &ProbeProcess).map_err(|error| {
+    provider::find(&providers, &ProbeProcess { environment }).map_err(|error| {
         Failed::new(error).hint("`--driver soft` takes the software GPU; `TENSOR_FUSION_SOFT_...` variables shape it")
     })
 }
 
 /// Looks at a driver in a process of its own.
-struct ProbeProcess;
+struct ProbeProcess<'a> {
+    environment: &'a [(&'a str, &'a str)],
+}
 
-impl Probe for ProbeProcess {
+impl Probe for ProbeProcess<'_> {
     fn devices(&self, driver: &Driver) -> Result<Vec<Found>, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let output = Command::new(program)
             .args(["worker", "--probe", "--driver", &driver.to_string()])
             .env_remove("TENSOR_FUSION_CONNECT")
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::null())
             .output()
             .map_err(|error| error.to_string())?;

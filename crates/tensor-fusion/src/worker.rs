@@ -3,6 +3,8 @@
 //! Says where it listens in one line of JSON. With `--parent-stdin` it ends when its standard input closes, so it never
 //! outlives its node, and answers each line `status` with one line of JSON.
 
+mod allocation;
+
 use std::{
     io::{BufRead, Write, stdin, stdout},
     path::{Path, PathBuf},
@@ -17,7 +19,7 @@ use hypervisor::{
     provider::{Driver, Found},
     worker::{Hello, Status},
 };
-use types::{Bytes, Capability, Process, Tflops};
+use types::{Bytes, Capability, Process, Request, Tflops};
 use wire::Endpoint;
 use worker::{Worker as Server, WorkerConfig};
 
@@ -67,8 +69,9 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn main(self) -> Outcome {
-        log_to_stderr();
+    pub(crate) fn main(mut self) -> Outcome {
+        process::log_to_stderr("warn");
+        let given = if self.probe { None } else { allocation::given()? };
         // A vendor's driver prints what kernels print to standard output: lend it that, and keep the way to our parent.
         let mut own: Box<dyn Write> = match &self.driver {
             Driver::Library(_) if !self.probe => {
@@ -76,11 +79,14 @@ impl Worker {
             }
             _ => Box::new(stdout()),
         };
-        let gpus = Gpus::new(&self.driver, self.cc)?;
+        let gpus = Gpus::new(&self.driver, self.cc, given.as_ref())?;
         let devices = gpus.devices()?;
         if self.probe {
             let found: Vec<Found> = devices.iter().map(found).collect();
             return Ok(print::json(&found)?);
+        }
+        if let Some(given) = &given {
+            self.take(given, &devices)?;
         }
         let vram = self.memory(&devices)?;
         let listener = self.listen.listen().with_context(|| format!("`{}` cannot be listened at", self.listen))?;
@@ -99,6 +105,21 @@ impl Worker {
         loop {
             std::thread::park();
         }
+    }
+
+    /// Serves what the pod was given, whatever the command line says.
+    fn take(&mut self, given: &Request, devices: &[DeviceInfo]) -> Result<(), Failed> {
+        let place = |wanted: &String| {
+            let found = devices.iter().position(|device| uuid(&device.uuid).eq_ignore_ascii_case(wanted));
+            let found = found.and_then(|index| u32::try_from(index).ok());
+            found.ok_or_else(|| {
+                let has: Vec<String> = devices.iter().map(|device| uuid(&device.uuid)).collect();
+                Failed::new(format!("there is no GPU `{wanted}`: `{}` has {}", self.driver, has.join(", ")))
+            })
+        };
+        let gpu = given.uuids.iter().map(place).collect::<Result<_, _>>()?;
+        (self.gpu, self.vram, self.tflops) = (gpu, given.vram, given.tflops);
+        Ok(())
     }
 
     /// Checks what was asked for against what there is.
@@ -128,11 +149,16 @@ enum Gpus {
 }
 
 impl Gpus {
-    fn new(driver: &Driver, capability: Option<Capability>) -> Result<Self, Failed> {
+    fn new(driver: &Driver, capability: Option<Capability>, given: Option<&Request>) -> Result<Self, Failed> {
         match driver {
             Driver::Soft => {
                 let mut config = SoftConfig::from_env()?;
                 config.compute_capability = capability.map_or(config.compute_capability, Capability::tenfold);
+                // The software GPUs of this pod are those of its node, as far as they were given to it.
+                if let Some(given) = given {
+                    config = config.with_uuids(&given.uuids)?;
+                    config.vram = given.vram.map_or(config.vram, |vram| config.vram.max(vram.get()));
+                }
                 Ok(Self::Soft(config))
             }
             Driver::Library(path) => Ok(Self::Native(path.clone())),
@@ -257,13 +283,6 @@ fn uuid(bytes: &[u8; 16]) -> String {
         text.push_str(&format!("{byte:02x}"));
     }
     text
-}
-
-/// What happens goes to the standard error, which is the vGPU's log; `TENSOR_FUSION_LOG` says how much of it.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TENSOR_FUSION_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 #[cfg(test)]

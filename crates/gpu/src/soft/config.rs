@@ -20,7 +20,7 @@ pub struct SoftConfig {
     pub name: String,
     /// What the devices' identities are made of, besides their names and positions; `None` takes the host's name.
     pub seed: Option<String>,
-    /// Identities of the first devices, instead of made ones.
+    /// Identities of the devices, instead of made ones.
     pub uuids: Vec<[u8; 16]>,
     /// Device addresses for this session; `None` takes the lowest free ones of this process.
     pub addresses: Option<AddressRange>,
@@ -119,13 +119,29 @@ impl SoftConfig {
         }
         config.seed = read(SEED);
         if let Some(value) = read(UUIDS) {
-            config.uuids = value.split(',').map(parse_uuid).collect::<Option<_>>().ok_or(ConfigError {
-                variable: UUIDS,
-                value,
-                expected: "identities such as GPU-00010203-0405-0607-0809-0a0b0c0d0e0f with commas between them",
-            })?;
+            let uuids: Vec<String> = value.split(',').map(str::to_owned).collect();
+            config = config.with_uuids(&uuids)?;
         }
         Ok(config)
+    }
+
+    /// As many devices as there are identities, each with its own.
+    ///
+    /// # Errors
+    /// Text that is no identity, or too much of it.
+    pub fn with_uuids(mut self, uuids: &[String]) -> Result<Self, ConfigError> {
+        self.uuids = uuids
+            .iter()
+            .map(|uuid| parse_uuid(uuid))
+            .collect::<Option<_>>()
+            .filter(|_| uuids.len() <= 16)
+            .ok_or_else(|| ConfigError {
+                variable: UUIDS,
+                value: uuids.join(","),
+                expected: "up to 16 identities such as GPU-00010203-0405-0607-0809-0a0b0c0d0e0f with commas between",
+            })?;
+        self.devices = u32::try_from(self.uuids.len()).unwrap_or_default();
+        Ok(self)
     }
 }
 
