@@ -10,7 +10,10 @@
 
 pub mod admission;
 pub mod allocator;
+mod cluster;
+mod event;
 pub mod fault;
+mod fields;
 mod follow;
 pub mod leader;
 mod process;

@@ -8,7 +8,7 @@ use kube::Client;
 
 use crate::allocator::Allocator;
 use crate::webhook::{self, Webhook, certificate, knowledge};
-use crate::{Settings, leader, remote};
+use crate::{Settings, cluster, fields, leader, remote};
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub enum OperatorError {
 /// # Errors
 /// What ended.
 pub async fn run(options: Options) -> Result<(), OperatorError> {
+    // One provider of cryptography, whatever else is linked; a second try finds it there.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let client = Client::try_default().await?;
     let webhook = Arc::new(Webhook::default());
     webhook.knowledge.set_base(options.settings.clone());
@@ -85,6 +87,8 @@ pub async fn run(options: Options) -> Result<(), OperatorError> {
         tokio::select! {
             () = leader.keep() => {}
             () = Allocator::run(client.clone()) => {}
+            () = fields::run(client.clone()) => {}
+            () = cluster::run(client.clone()) => {}
             () = remote::run(client.clone(), options.settings.clone()) => {}
         }
         webhook.leads.store(false, Ordering::SeqCst);

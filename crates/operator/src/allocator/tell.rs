@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+
+use crate::event::{self, Kind};
 
 /// Not more often than so about one pod.
 const PAUSE: Duration = Duration::from_secs(20);
@@ -17,7 +18,7 @@ const BURST: f64 = 100.0;
 
 /// See the module's text.
 pub(super) struct Teller {
-    recorder: Recorder,
+    client: Client,
     told: BTreeMap<String, (String, Instant)>,
     tokens: f64,
     filled: Instant,
@@ -31,8 +32,7 @@ impl std::fmt::Debug for Teller {
 
 impl Teller {
     pub(super) fn new(client: Client) -> Self {
-        let reporter = Reporter { controller: crd::names::OPERATOR.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client, reporter), told: BTreeMap::new(), tokens: BURST, filled: Instant::now() }
+        Self { client, told: BTreeMap::new(), tokens: BURST, filled: Instant::now() }
     }
 
     /// Whether something about this pod may be told now: for who must work to find out what.
@@ -50,14 +50,14 @@ impl Teller {
             return;
         }
         self.told.insert(uid, (text.to_owned(), now));
-        self.publish(pod, EventType::Warning, reason, text);
+        self.publish(pod, Kind::Warning, reason, text);
     }
 
     /// Tells something good, once.
     pub(super) fn says(&mut self, pod: &Pod, reason: &'static str, text: &str, now: Instant) {
         self.forget(pod.metadata.uid.as_deref().unwrap_or_default());
         if self.may_tell("", now) {
-            self.publish(pod, EventType::Normal, reason, text);
+            self.publish(pod, Kind::Normal, reason, text);
         }
     }
 
@@ -66,25 +66,9 @@ impl Teller {
         self.told.remove(uid);
     }
 
-    fn publish(&mut self, pod: &Pod, kind: EventType, reason: &'static str, text: &str) {
+    fn publish(&mut self, pod: &Pod, kind: Kind, reason: &'static str, text: &str) {
         self.tokens -= 1.0;
-        let mut note: String = text.chars().take(1000).collect();
-        if note.len() < text.len() {
-            note.push('…');
-        }
-        let event = Event {
-            type_: kind,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Allocate".to_owned(),
-            secondary: None,
-        };
-        let reference: ObjectReference = pod.object_ref(&());
-        let recorder = self.recorder.clone();
-        tokio::spawn(async move {
-            if let Err(error) = recorder.publish(&event, &reference).await {
-                tracing::debug!(%error, "an event was not taken");
-            }
-        });
+        let (client, pod, text) = (self.client.clone(), pod.clone(), text.to_owned());
+        tokio::spawn(async move { event::publish(&client, &pod, kind, reason, &text).await });
     }
 }

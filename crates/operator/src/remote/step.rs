@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use crd::{GPUPool, TensorFusionConnection, TensorFusionWorkload, names};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use super::objects::{self, Names};
 use crate::Settings;
 use crate::admission::Wish;
 use crate::allocator::{bind, claim};
+use crate::event::{self, Kind};
 use crate::fault;
 
 /// The same thing again about the same pod after so long.
@@ -39,14 +39,13 @@ pub(super) enum StepError {
 
 /// Tells clients why they wait.
 pub(super) struct Teller {
-    recorder: Recorder,
+    client: Client,
     told: BTreeMap<String, (String, Instant)>,
 }
 
 impl Teller {
     pub(super) fn new(client: Client) -> Self {
-        let reporter = Reporter { controller: names::OPERATOR.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client, reporter), told: BTreeMap::new() }
+        Self { client, told: BTreeMap::new() }
     }
 
     async fn waits(&mut self, pod: &Pod, reason: &str, text: String) {
@@ -56,16 +55,7 @@ impl Teller {
         }
         self.told.retain(|_, (_, at)| at.elapsed() < REMINDER);
         self.told.insert(uid, (text.clone(), Instant::now()));
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reason.to_owned(),
-            note: Some(text),
-            action: "Connect".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &pod.object_ref(&())).await {
-            tracing::debug!(%error, "an event was not taken");
-        }
+        event::publish(&self.client, pod, Kind::Warning, reason, &text).await;
     }
 }
 

@@ -58,7 +58,8 @@ impl Ledger {
 
     /// The nodes that the claim's pod may run on; empty for any.
     fn eligible(&self, claim: &Claim, avoid: &[String]) -> Result<Vec<String>, Waiting> {
-        let tainted = || self.nodes.values().any(|facts| !facts.taints.is_empty());
+        let has_gpus = |name: &str| self.inventory.find_node(name).is_some();
+        let tainted = || self.nodes.iter().any(|(name, facts)| !facts.taints.is_empty() && has_gpus(name));
         if avoid.is_empty() && !eligible::has_rules(&claim.pod) && !tainted() {
             return Ok(Vec::new());
         }
@@ -93,11 +94,10 @@ impl Ledger {
             node = self.inventory.node(placement.node).map(|node| node.name.clone()).unwrap_or_default();
             for &index in &placement.gpus {
                 let Some(gpu) = self.inventory.gpu(index) else { continue };
-                let over = |limit: Amount| limit;
-                let limit = over(Amount::new(
+                let limit = Amount::new(
                     asked.tflops_limit.unwrap_or(gpu.card.tflops),
                     asked.vram_limit.unwrap_or(gpu.card.vram),
-                ));
+                );
                 containers.entry(container.name.clone()).or_default().push(Share {
                     gpu: gpu.uuid.clone(),
                     tflops: placement.amount.tflops,
