@@ -28,10 +28,12 @@ pub struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(place: impl Into<String>, value: impl std::fmt::Display, allowed: impl Into<String>) -> Self {
-        let value = value.to_string();
-        let short: String = value.chars().take(80).collect();
-        let value = if short.len() < value.len() { format!("{short}…") } else { value };
-        Self { place: place.into(), value, allowed: allowed.into() }
+        let cut = |text: String, length: usize| match text.char_indices().nth(length) {
+            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+            None => text,
+        };
+        let (value, allowed) = (cut(value.to_string(), 80), cut(allowed.into(), 240));
+        Self { place: place.into(), value, allowed }
     }
 }
 

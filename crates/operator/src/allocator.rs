@@ -26,4 +26,4 @@ mod tell;
 
 pub use claim::{Claim, Standing};
 pub use ledger::{Ledger, Waiting};
-pub use run::{Allocator, Change};
+pub use run::Allocator;

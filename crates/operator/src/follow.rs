@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 /// News of an object.
 #[derive(Clone, Debug)]
-pub enum News<K> {
+pub(crate) enum News<K> {
     /// It is there, or changed.
     Is(Box<K>),
     /// The object of this key is gone.
@@ -22,7 +22,7 @@ pub enum News<K> {
 
 /// Follows all objects of a kind for ever. `key` names an object: what it gives must not be given to another object later,
 /// unless the one is the other's successor.
-pub async fn follow<K>(api: Api<K>, config: Config, key: impl Fn(&K) -> String, mut tell: impl FnMut(News<K>))
+pub(crate) async fn follow<K>(api: Api<K>, config: Config, key: impl Fn(&K) -> String, mut tell: impl FnMut(News<K>))
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default,

@@ -56,10 +56,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) fn main(self) -> Outcome {
-        tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-            .with_writer(std::io::stderr)
-            .init();
+        tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
         let identity = self.identity.unwrap_or_else(|| format!("operator-{}", std::process::id()));
         let settings = Settings {
             domain: self.domain,
@@ -82,4 +79,12 @@ impl Operator {
         runtime.block_on(operator::run(options)).map_err(Failed::new)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What is logged: by our own variable, or by the one that Rust programs share.
+fn filter() -> tracing_subscriber::EnvFilter {
+    use tracing_subscriber::EnvFilter;
+
+    let own = EnvFilter::try_from_env("TENSOR_FUSION_LOG");
+    own.or_else(|_| EnvFilter::try_from_default_env()).unwrap_or_else(|_| "info".into())
 }

@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Something that the loop hears of.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// A pod, by UID.
     Pod(News<Pod>),
     /// A GPU.

@@ -65,7 +65,8 @@ impl Ledger {
         }
         let may = |(name, facts): &(&String, &super::NodeFacts)| eligible::may_run(&claim.pod, name, facts);
         let all: Vec<String> = self.nodes.iter().filter(may).map(|(name, _)| name.clone()).collect();
-        let rest: Vec<String> = all.iter().filter(|name| !avoid.contains(name)).cloned().collect();
+        let other = |name: &&String| !avoid.contains(name) && self.nodes.get(*name).is_some_and(|facts| facts.ready);
+        let rest: Vec<String> = all.iter().filter(other).cloned().collect();
         let chosen = if rest.is_empty() { all } else { rest };
         if chosen.is_empty() { Err(Waiting::NoNode) } else { Ok(chosen) }
     }
