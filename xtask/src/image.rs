@@ -67,7 +67,7 @@ fn product(archive: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&stripped)?;
     let mut entries = Vec::new();
     let mut programs = Vec::new();
-    for file in ["tensor-fusion", "libtensor_fusion_cuda.so"] {
+    for file in ["tensor-fusion", "libtensor_fusion_cuda.so", "nvidia-smi"] {
         let target = stripped.join(file);
         execute(
             Command::new("strip").arg("--strip-debug").arg(path("target/release").join(file)).arg("-o").arg(&target),
@@ -101,6 +101,8 @@ fn test_programs(archive: &Path) -> anyhow::Result<()> {
         let name = library.file_name().context("a library without a name")?.to_string_lossy().into_owned();
         entries.push(Entry::file(&format!("usr/local/cuda/lib64/{name}"), real, 0o755));
     }
+    // Every image with glibc has all of glibc, and our library counts on no more than that.
+    programs.push(path("target/release/libtensor_fusion_cuda.so"));
     entries.extend(closure::libraries(&programs)?);
     let environment = ["LD_LIBRARY_PATH=/usr/local/cuda/lib64"];
     let image = Image { name: PROGRAMS, entries, entrypoint: &["/bin/sh"], environment: &environment };

@@ -13,7 +13,8 @@ use crate::Settings;
 
 const VOLUME: &str = "tensor-fusion";
 const SOCKETS: &str = "tensor-fusion-sockets";
-const FOLDER: &str = "/tensor-fusion";
+/// In every container; in our own image `/tensor-fusion` is the program.
+const FOLDER: &str = "/opt/tensor-fusion";
 /// Where a container finds the sockets of its pod.
 const VGPU_FOLDER: &str = "/run/tensor-fusion/vgpu";
 /// Longer than an agent that starts anew takes, shorter than people's patience.
