@@ -14,9 +14,9 @@ use kube::{Api, Client};
 /// Name of the Lease.
 pub const NAME: &str = "tensor-fusion-operator";
 /// A lease that was not renewed for so long has run out.
-const DURATION: Duration = Duration::from_secs(10);
+const DURATION: Duration = Duration::from_secs(20);
 /// The leader gives up when it could not renew for so long: before others may think so.
-const DEADLINE: Duration = Duration::from_secs(7);
+const DEADLINE: Duration = Duration::from_secs(14);
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Waits until we lead.
