@@ -5,6 +5,8 @@
 //! accepted and named in a condition of the object ([`unused`]), never ignored in silence. The YAML of all kinds
 //! ([`definitions`]) is made from these types; so are the texts of `kubectl explain`.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a type and a path")]
+
 mod allocation;
 mod autoscaling;
 mod cluster;

@@ -85,7 +85,11 @@ impl Allocator {
 
     fn policies(&mut self) -> bool {
         let names: Vec<String> = self.pools.keys().cloned().collect();
-        names.iter().fold(false, |changed, name| self.policy(name) || changed)
+        let mut changed = false;
+        for name in &names {
+            changed |= self.policy(name);
+        }
+        changed
     }
 
     fn policy(&mut self, name: &str) -> bool {
