@@ -1,5 +1,7 @@
 //! Our kinds have every field of TensorFusion's, with its type, bounds and defaults, and are structural schemas.
 
+#![expect(clippy::unwrap_used, reason = "a test helper may panic")]
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
