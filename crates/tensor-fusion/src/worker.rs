@@ -222,10 +222,8 @@ fn follow_parent(server: &Server, own: &mut dyn Write) -> ! {
             }
             Ok(_) => {}
         }
-        if line.trim() == "status" {
-            if say(own, &status(server)).is_err() {
-                process::end_now(1);
-            }
+        if line.trim() == "status" && say(own, &status(server)).is_err() {
+            process::end_now(1);
         }
     }
 }
