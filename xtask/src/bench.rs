@@ -111,7 +111,8 @@ pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
     drop(node);
     print(&rows)?;
     fs::write(path("target/bench.json"), serde_json::to_string_pretty(&rows)?)?;
-    Ok(())
+    say("placing 100,000 requests on 10,000 nodes of 8 GPUs");
+    execute(cargo().args(["run", "--release", "--quiet", "-p", "pool", "--example", "scale"]))
 }
 
 fn print(rows: &[Row]) -> anyhow::Result<()> {
