@@ -18,7 +18,7 @@ pub mod serve;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -74,7 +74,18 @@ pub async fn connect() -> Result<Client, kube::Error> {
 }
 
 /// Works until the process ends. What goes wrong on the way to the API server is tried again for ever.
-pub async fn run(client: Client, node: Arc<Node>, settings: Settings, health: Arc<Health>) {
+///
+/// Boxed, so that it is compiled here and not again in every program that calls it.
+pub fn run(
+    client: Client,
+    node: Arc<Node>,
+    settings: Settings,
+    health: Arc<Health>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(work(client, node, settings, health))
+}
+
+async fn work(client: Client, node: Arc<Node>, settings: Settings, health: Arc<Health>) {
     let (notices, told) = mpsc::unbounded_channel();
     tokio::spawn(events::tell(client.clone(), settings.node_name.clone(), told));
     tokio::spawn(report::keep(client.clone(), Arc::clone(&node), settings.clone(), Arc::clone(&health)));

@@ -46,16 +46,24 @@ pub enum OperatorError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}")]
+    Runtime(std::io::Error),
     /// Another leads, so this process must not go on deciding.
     #[error("this operator does not lead any more; it ends, and starts anew as one that waits")]
     Deposed,
 }
 
-/// Runs until something ends that must not end.
+/// Runs until something ends that must not end, on a runtime of its own.
 ///
 /// # Errors
 /// What ended.
-pub async fn run(options: Options) -> Result<(), OperatorError> {
+pub fn run(options: Options) -> Result<(), OperatorError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(OperatorError::Runtime)?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<(), OperatorError> {
     // One provider of cryptography, whatever else is linked; a second try finds it there.
     rustls::crypto::ring::default_provider().install_default().ok();
     let client = Client::try_default().await?;

@@ -75,8 +75,7 @@ impl Operator {
             service: "tensor-fusion-operator".to_owned(),
             names: self.names,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failed::new)?;
-        runtime.block_on(operator::run(options)).map_err(Failed::new)?;
+        operator::run(options).map_err(Failed::new)?;
         Ok(ExitCode::SUCCESS)
     }
 }
