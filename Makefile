@@ -27,9 +27,9 @@ bundle:
 setup:
 	cargo xtask setup
 
-# A real Kubernetes cluster of two nodes; prints where its kubeconfig is.
+# A real Kubernetes cluster of two nodes with Tensor Fusion on it; prints how to reach it.
 cluster:
-	cargo xtask cluster up
+	cargo xtask cluster install
 
 cluster-down:
 	cargo xtask cluster down

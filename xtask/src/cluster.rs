@@ -17,11 +17,12 @@ mod process;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use crate::workspace::say;
+use crate::workspace::{cargo, path, run as execute, say};
 pub(crate) use components::Components;
 pub(crate) use layout::{Layout, NODES};
 pub(crate) use machine::Impossible;
@@ -31,6 +32,7 @@ pub(crate) use node::PAUSE;
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["up"] => up().map(drop),
+        ["install"] => install(),
         ["down"] => down(),
         ["status"] => status(),
         ["images"] => import(&Layout::new(), &crate::image::for_tests()?),
@@ -39,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["stop", name] => stop(name),
         _ => {
             bail!(
-                "usage: cargo xtask cluster up|down|status|build|images|restart NAME|stop NAME (a name that `status` lists)"
+                "usage: cargo xtask cluster up|install|down|status|build|images|restart NAME|stop NAME (a name that `status` lists)"
             )
         }
     }
@@ -98,6 +100,27 @@ pub(crate) fn import(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()
     for name in NODES {
         archives.iter().try_for_each(|archive| node::import(layout, name, archive))?;
     }
+    Ok(())
+}
+
+/// Brings the cluster up and Tensor Fusion onto it, as it stands in the work tree.
+fn install() -> anyhow::Result<()> {
+    let layout = up()?;
+    crate::setup::run(&[])?;
+    execute(cargo().args(["build", "--workspace", "--release", "--quiet"]))?;
+    say("making images");
+    import(&layout, &crate::image::for_tests()?)?;
+    say("installing the chart");
+    let folder = Components::find()?.folder;
+    let mut helm = Command::new(folder.join("helm"));
+    helm.args("upgrade --install tensor-fusion --namespace tensor-fusion-system --create-namespace".split(' '));
+    helm.args("--set image.pullPolicy=Never --set hypervisor.driver=soft --wait --timeout 5m".split(' '));
+    helm.arg(path("charts/tensor-fusion")).env("KUBECONFIG", layout.kubeconfig());
+    execute(&mut helm)?;
+    say(
+        "try: kubectl apply -f examples/kubernetes/job.yaml; kubectl get gpus.tensor-fusion.ai,pods; kubectl logs job/tenant",
+    );
+    writeln!(std::io::stdout(), "export KUBECONFIG={} PATH={}:$PATH", layout.kubeconfig().display(), folder.display())?;
     Ok(())
 }
 
