@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("xtask", &["crd", "cuda"]),
+    ("xtask", &["cuda"]),
 ];
 
 /// Crates that may not use an asynchronous runtime: the client lives in other people's processes, and nobody on the
