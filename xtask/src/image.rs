@@ -99,6 +99,7 @@ fn test_programs(archive: &Path) -> anyhow::Result<()> {
     for library in files(&toolkit, &|file| file.to_string_lossy().contains("libcudart.so.13"))? {
         let real = fs::canonicalize(&library)?;
         let name = library.file_name().context("a library without a name")?.to_string_lossy().into_owned();
+        programs.push(real.clone());
         entries.push(Entry::file(&format!("usr/local/cuda/lib64/{name}"), real, 0o755));
     }
     // Every image with glibc has all of glibc, and our library counts on no more than that.

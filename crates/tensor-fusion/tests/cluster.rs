@@ -30,6 +30,7 @@ fn main() {
         trials.extend(chart::trials());
         trials.extend(workloads::trials());
         trials.extend(losses::trials());
+        trials.extend(chart::last_trials());
     }
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -2,8 +2,8 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use super::kubernetes::PATIENCE;
-use super::kubernetes::{SYSTEM, get, helm, kubectl, until};
+use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, helm, kubectl, until};
+use super::pods;
 
 /// Values for this cluster: images are on the nodes, GPUs are software.
 pub(crate) const VALUES: &str = "--set image.pullPolicy=Never --set hypervisor.driver=soft --set logLevel=info";
@@ -16,6 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("chart::it_installs", it_installs),
         Trial::test("chart::an_upgrade_leaves_the_webhook_trusted", an_upgrade_leaves_the_webhook_trusted),
     ]
+}
+
+/// What comes after everything else.
+pub(crate) fn last_trials() -> Vec<Trial> {
+    vec![Trial::test("chart::it_goes_and_leaves_pods_alone", it_goes_and_leaves_pods_alone)]
 }
 
 fn helm_finds_no_fault() -> Result<(), Failed> {
@@ -43,11 +48,12 @@ fn a_misspelt_value_is_refused() -> Result<(), Failed> {
 }
 
 fn it_installs() -> Result<(), Failed> {
-    helm(&format!("upgrade --install tensor-fusion CHART --namespace {SYSTEM} --create-namespace {VALUES}"))?;
-    kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"))
-        .map_err(|error| format!("{error}\n{}", state()))?;
-    kubectl(&format!("rollout status -n {SYSTEM} daemonset/tensor-fusion-hypervisor --timeout=120s"))
-        .map_err(|error| format!("{error}\n{}", state()))?;
+    install("")?;
+    let agents = || {
+        let agents = get(&format!("daemonset -n {SYSTEM} tensor-fusion-hypervisor"))?;
+        if agents["status"]["numberReady"] == 2 { Ok(()) } else { Err(agents["status"].to_string()) }
+    };
+    until("the agent of each node is ready", PATIENCE, agents).map_err(|error| format!("{error}\n{}", state()))?;
     until("each node reports a software GPU of its own", PATIENCE, || {
         let gpus = get("gpus.tensor-fusion.ai")?;
         let mut uuids: Vec<&str> =
@@ -69,6 +75,35 @@ fn an_upgrade_leaves_the_webhook_trusted() -> Result<(), Failed> {
     let before = until("the operator has written its authority in", PATIENCE, authority)?;
     helm(&format!("upgrade tensor-fusion CHART --namespace {SYSTEM} {VALUES}"))?;
     assert_eq!(authority()?, before);
+    Ok(())
+}
+
+/// Installs the chart, or changes its values, and waits for the operator.
+pub(crate) fn install(more: &str) -> Result<(), String> {
+    let more = format!("{VALUES} {more}");
+    helm(&format!("upgrade --install tensor-fusion CHART --namespace {SYSTEM} --create-namespace {}", more.trim()))?;
+    kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"))
+        .map(drop)
+        .map_err(|error| format!("{error}\n{}", state()))
+}
+
+fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
+    let pod = |name: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [\
+             {{name: main, image: {PROGRAMS}, imagePullPolicy: Never, command: [/bin/busybox, sleep, '3600']}}]}}}}"
+        )
+    };
+    apply(&pod("stays"))?;
+    let before = pods::running("default", "stays")?;
+    helm(&format!("uninstall tensor-fusion --namespace {SYSTEM}"))?;
+    apply(&pod("comes"))?;
+    pods::running("default", "comes")?;
+    let after = get("pod stays")?;
+    assert_eq!(before["status"]["containerStatuses"], after["status"]["containerStatuses"]);
+    // What people made outlives the chart.
+    get("gpupool default")?;
+    kubectl("delete pod stays comes --now")?;
     Ok(())
 }
 

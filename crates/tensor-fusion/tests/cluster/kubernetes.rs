@@ -86,6 +86,14 @@ pub(crate) fn apply(manifest: &str) -> Result<(), String> {
     kubectl_with(&["apply", "-f", "-"], manifest).map(drop)
 }
 
+/// A case on a cluster without what the cases before left behind, so that one that failed fails alone.
+pub(crate) fn trial(name: &str, case: fn() -> Result<(), libtest_mimic::Failed>) -> libtest_mimic::Trial {
+    libtest_mimic::Trial::test(name, move || {
+        kubectl("delete jobs,deployments,pods --all --cascade=foreground --timeout=60s")?;
+        case()
+    })
+}
+
 /// Waits until there is an answer; the error holds what was seen last.
 pub(crate) fn until<T>(
     what: &str,

@@ -1,16 +1,74 @@
 //! Parts that die while pods ask: nothing is promised twice, nothing stays taken, and those who wait get their GPU.
 
-use libtest_mimic::{Failed, Trial};
+use std::time::Duration;
 
-use super::kubernetes::{SYSTEM, apply, kubectl, switch};
+use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
+
+use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, kubectl, switch, trial, until};
 use super::workloads::{job, prints, wish};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed),
-        Trial::test("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")),
-        Trial::test("losses::a_kubelet_restarts", || restarted("node-1-kubelet", "after-kubelet")),
+        trial("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed),
+        trial("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")),
+        trial("losses::a_lost_node_is_replaced_by_the_other", a_lost_node_is_replaced_by_the_other),
+        trial("losses::a_kubelet_restarts", || restarted("node-1-kubelet", "after-kubelet")),
     ]
+}
+
+fn a_lost_node_is_replaced_by_the_other() -> Result<(), Failed> {
+    let manifest = format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: moving}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: moving}}}}
+  template:
+    metadata:
+      labels: {{app: moving, tensor-fusion.ai/enabled: 'true'}}
+      annotations: {{tensor-fusion.ai/tflops-limit: '2', tensor-fusion.ai/vram-limit: 1Gi}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: {PROGRAMS}
+        imagePullPolicy: Never
+        command: [/bin/sh, -c, '/programs/tenant.static-ptx 1073741824 3 && touch /tmp/right && exec sleep 3600']
+        readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /tmp/right]}}, periodSeconds: 1}}
+"
+    );
+    apply(&manifest)?;
+    kubectl("rollout status deployment/moving --timeout=120s")?;
+    let places = || -> Result<Vec<String>, String> {
+        let pods = get("pods -l app=moving")?;
+        let ready = |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        };
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        Ok(pods
+            .iter()
+            .filter(|pod| ready(pod))
+            .filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned))
+            .collect())
+    };
+    let lost = places()?.pop().ok_or("no pod is ready")?;
+    switch("stop", &lost)?;
+    let moved = until("the pod computes on the other node", Duration::from_secs(180), || match places()?.as_slice() {
+        [place] if *place != lost => Ok(()),
+        other => Err(format!("ready on {other:?}, and {lost} is lost")),
+    });
+    switch("restart", &lost)?;
+    moved?;
+    until("the node is back", PATIENCE, || {
+        let nodes =
+            kubectl("get nodes -o jsonpath={range.items[*]}{.status.conditions[?(@.type=='Ready')].status}{end}")?;
+        if nodes == "TrueTrue" { Ok(()) } else { Err(nodes) }
+    })?;
+    kubectl("delete deployment moving --cascade=foreground")?;
+    Ok(())
 }
 
 const TENANT: &str = "[/programs/tenant.static-ptx, '1073741824', '11']";

@@ -3,20 +3,23 @@
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use super::kubernetes::{PATIENCE, PROGRAMS, apply, get, kubectl, until};
-use super::pods;
+use super::kubernetes::{PATIENCE, PROGRAMS, apply, get, kubectl, kubectl_with, trial, until};
+use super::{chart, pods};
 
 const GIB: u64 = 1 << 30;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("workload::pods_that_do_not_ask_are_left_alone", pods_that_do_not_ask_are_left_alone),
-        Trial::test("workload::a_job_computes_on_a_vgpu_of_its_node", a_job_computes_on_a_vgpu_of_its_node),
-        Trial::test("workload::a_deployment_shares_a_gpu", a_deployment_shares_a_gpu),
-        Trial::test("workload::hami_manifests_run_unchanged", hami_manifests_run_unchanged),
-        Trial::test("workload::a_remote_pod_computes_over_the_network", a_remote_pod_computes_over_the_network),
-        Trial::test("workload::a_wish_that_cannot_be_is_refused_by_name", a_wish_that_cannot_be_is_refused_by_name),
-        Trial::test("workload::too_large_a_wish_waits_and_says_why", too_large_a_wish_waits_and_says_why),
+        trial("workload::pods_that_do_not_ask_are_left_alone", pods_that_do_not_ask_are_left_alone),
+        trial("workload::a_job_computes_on_a_vgpu_of_its_node", a_job_computes_on_a_vgpu_of_its_node),
+        trial("workload::a_deployment_shares_a_gpu", a_deployment_shares_a_gpu),
+        trial("workload::hami_manifests_run_unchanged", hami_manifests_run_unchanged),
+        trial("workload::a_remote_pod_computes_over_the_network", a_remote_pod_computes_over_the_network),
+        trial("workload::nvidia_smi_shows_the_vgpu", nvidia_smi_shows_the_vgpu),
+        trial("workload::no_more_pods_run_than_fit", no_more_pods_run_than_fit),
+        trial("workload::plain_gpus_become_vgpus_and_back", plain_gpus_become_vgpus_and_back),
+        trial("workload::a_wish_that_cannot_be_is_refused_by_name", a_wish_that_cannot_be_is_refused_by_name),
+        trial("workload::too_large_a_wish_waits_and_says_why", too_large_a_wish_waits_and_says_why),
     ]
 }
 
@@ -145,17 +148,102 @@ fn a_remote_pod_computes_over_the_network() -> Result<(), Failed> {
     Ok(())
 }
 
+fn nvidia_smi_shows_the_vgpu() -> Result<(), Failed> {
+    apply(&job("smi", &wish(""), "[/bin/sh, -c, nvidia-smi]", "{}"))?;
+    prints("smi", "1024MiB")?;
+    kubectl("delete job smi")?;
+    Ok(())
+}
+
+fn no_more_pods_run_than_fit() -> Result<(), Failed> {
+    // Each GPU has 8 GiB, so two of them carry four of these pods; six ask at once.
+    let manifest = format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: crowd}}
+spec:
+  replicas: 6
+  selector: {{matchLabels: {{app: crowd}}}}
+  template:
+    metadata:
+      labels: {{app: crowd, tensor-fusion.ai/enabled: 'true'}}
+      annotations: {{tensor-fusion.ai/tflops-limit: '1', tensor-fusion.ai/vram-limit: 4Gi}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - {{name: main, image: {PROGRAMS}, imagePullPolicy: Never, command: [/bin/busybox, sleep, '3600']}}
+"
+    );
+    apply(&manifest)?;
+    let phases = || -> Result<(usize, usize), String> {
+        let pods = get("pods -l app=crowd")?;
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        let with = |phase: &str| pods.iter().filter(|pod| pod["status"]["phase"] == phase).count();
+        Ok((with("Running"), with("Pending")))
+    };
+    let settled = |wanted: (usize, usize)| {
+        let what = format!("{} pods run and {} wait", wanted.0, wanted.1);
+        until(&what, PATIENCE, || match phases()? {
+            now if now == wanted => Ok(()),
+            now => Err(format!("{now:?}")),
+        })
+    };
+    settled((4, 2))?;
+    let pod = get("pods -l app=crowd --field-selector status.phase=Running")?;
+    let pod = pod["items"][0]["metadata"]["name"].as_str().ok_or("no pod runs")?.to_owned();
+    kubectl(&format!("delete pod {pod}"))?;
+    settled((4, 2))?;
+    kubectl("scale deployment crowd --replicas=4")?;
+    settled((4, 0))?;
+    kubectl("delete deployment crowd --cascade=foreground")?;
+    Ok(())
+}
+
+fn plain_gpus_become_vgpus_and_back() -> Result<(), Failed> {
+    let manifest = |name: &str| job(name, "{}", "[/programs/vector_add.static-ptx]", "{limits: {nvidia.com/gpu: '1'}}");
+    chart::install("--set webhook.progressiveMigration=true")?;
+    apply(&manifest("migrated"))?;
+    prints("migrated", "vector_add")?;
+    chart::install("")?;
+    apply(&manifest("native"))?;
+    let pod = pods::with_label("default", "job-name=native")?;
+    let pod = get(&format!("pod {pod}"))?;
+    // It waits for a device plugin, as on any cluster without us.
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1", "{pod}");
+    assert!(pod["spec"]["schedulingGates"].is_null(), "{pod}");
+    kubectl("delete job migrated native")?;
+    Ok(())
+}
+
 fn a_wish_that_cannot_be_is_refused_by_name() -> Result<(), Failed> {
-    let pod = format!(
-        "apiVersion: v1
+    let huge = "9".repeat(100_000);
+    for (key, value) in [
+        ("vram-limit", "lots"),
+        ("vram-limit", "-1Gi"),
+        ("tflops-limit", "NaN"),
+        ("tflops-limit", huge.as_str()),
+        ("gpupool", "no-such-pool"),
+        ("workload-profile", "no-such-profile"),
+        ("gpu-count", "0"),
+        ("isolation", "perfect"),
+    ] {
+        let pod = format!(
+            "apiVersion: v1
 kind: Pod
-metadata: {{name: wrong, labels: {{tensor-fusion.ai/enabled: 'true'}}, annotations: {{tensor-fusion.ai/vram-limit: lots}}}}
+metadata:
+  name: wrong
+  labels: {{tensor-fusion.ai/enabled: 'true'}}
+  annotations: {{tensor-fusion.ai/vram-request: 1Mi, tensor-fusion.ai/{key}: '{value}'}}
 spec:
   containers: [{{name: main, image: {PROGRAMS}}}]
 "
-    );
-    let error = apply(&pod).err().ok_or("the pod was taken")?;
-    assert!(error.contains("tensor-fusion.ai/vram-limit") && error.contains("`lots`"), "{error}");
+        );
+        // Not `apply`, which writes the whole manifest into an annotation.
+        let error =
+            kubectl_with(&["create", "-f", "-"], &pod).err().ok_or_else(|| format!("{key}={value} was taken"))?;
+        assert!(error.contains(&format!("tensor-fusion.ai/{key}")), "{key}: {error}");
+        assert!(error.len() < 2000, "the refusal of {key} has {} characters", error.len());
+    }
     Ok(())
 }
 
