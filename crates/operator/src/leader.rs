@@ -77,6 +77,26 @@ fn settled(result: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
     }
 }
 
+/// Gives the lease back if it is ours, so that the next leader need not wait until it has run out.
+pub async fn resign(client: &Client, namespace: &str, identity: &str) {
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let give_back = async {
+        let mut lease = api.get(NAME).await?;
+        if let Some(spec) = &mut lease.spec
+            && spec.holder_identity.as_deref() == Some(identity)
+        {
+            spec.holder_identity = None;
+            api.replace(NAME, &PostParams::default(), &lease).await?;
+        }
+        Ok::<(), kube::Error>(())
+    };
+    match tokio::time::timeout(PAUSE, give_back).await {
+        Ok(Ok(())) => tracing::info!(identity, "this operator leads no more"),
+        Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back"),
+        Err(_) => tracing::warn!("the lease could not be given back in time"),
+    }
+}
+
 fn spec(identity: &str, transitions: i32) -> LeaseSpec {
     let now = MicroTime(Timestamp::now());
     LeaseSpec {

@@ -1,14 +1,20 @@
 //! The operator as one process: every replica answers the webhook, one leads and allocates.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allocator::Allocator;
 use crate::webhook::{self, Webhook, certificate, knowledge};
 use crate::{Settings, cluster, fields, leader, remote};
+
+/// How long the webhook goes on after the operator was asked to end.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -49,6 +55,9 @@ pub enum OperatorError {
     /// The system gives no threads.
     #[error("cannot start threads: {0}")]
     Runtime(std::io::Error),
+    /// No signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(std::io::Error),
     /// Another leads, so this process must not go on deciding.
     #[error("this operator does not lead any more; it ends, and starts anew as one that waits")]
     Deposed,
@@ -86,7 +95,8 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
         leads.leads.load(Ordering::SeqCst)
     });
     tokio::spawn(keep);
-    let server = webhook::serve(options.webhook, tls, Arc::clone(&webhook));
+    let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signals)?;
+    let mut server = pin!(webhook::serve(options.webhook, tls, Arc::clone(&webhook)));
     tracing::info!(webhook = %options.webhook, probes = %options.probes, "the operator serves");
 
     let leading = async {
@@ -102,8 +112,18 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
         webhook.leads.store(false, Ordering::SeqCst);
     };
     tokio::select! {
-        result = server => result.map_err(listen(options.webhook)),
-        () = leading => Err(OperatorError::Deposed),
+        result = &mut server => return result.map_err(listen(options.webhook)),
+        () = leading => return Err(OperatorError::Deposed),
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("asked to end");
+    if webhook.leads.load(Ordering::SeqCst) {
+        leader::resign(&client, &options.namespace, &options.identity).await;
+    }
+    // Until the API server knows that we go it sends us pods, which would be refused if nobody answered.
+    match tokio::time::timeout(FAREWELL, server).await {
+        Ok(result) => result.map_err(listen(options.webhook)),
+        Err(_) => Ok(()),
     }
 }
 
@@ -113,13 +133,13 @@ where
     F: Future<Output = Result<T, E>>,
     E: std::fmt::Display,
 {
-    let mut pause = std::time::Duration::from_millis(200);
+    let mut pause = Duration::from_millis(200);
     loop {
         match attempt().await {
             Ok(value) => return value,
             Err(error) => tracing::warn!(%error, "not yet; trying again"),
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(std::time::Duration::from_secs(5));
+        pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
