@@ -1,6 +1,6 @@
 # The commands that people type. Each is one line of `cargo xtask`, which says more when asked.
 
-.PHONY: build test check demo bench bundle setup cluster cluster-down
+.PHONY: build test test-cluster check demo bench bundle setup cluster cluster-down
 
 build:
 	cargo build --workspace --release
@@ -12,6 +12,10 @@ demo:
 # Ends with one line: N passed, N failed, N skipped.
 test:
 	cargo xtask test
+
+# On a real Kubernetes cluster, which it brings up and takes down: root, Go, a quarter of an hour the first time.
+test-cluster:
+	cargo xtask test --cluster
 
 check:
 	cargo xtask check

@@ -1,5 +1,5 @@
-//! Runs every test there is and counts them: unit tests of the workspace, programs through the front door, and all of it on a
-//! real Kubernetes cluster.
+//! Runs the tests and counts them: unit tests of the workspace, programs through the front door, and, when asked, all of it on
+//! a real Kubernetes cluster.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -20,14 +20,16 @@ struct Tally {
 }
 
 /// Runs the task. `--fast` leaves all but the unit tests out, `--e2e` runs the end-to-end tests alone and `--cluster` those on
-/// a cluster, which it leaves up if it was; further words select among those.
+/// a cluster, which it leaves up if it was; further words select among those. `--all` runs everything; without it the cluster's
+/// tests are shown as skipped, because they want a machine to themselves and a quarter of an hour.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let fast = arguments.iter().any(|argument| argument == "--fast");
     let only_e2e = arguments.iter().any(|argument| argument == "--e2e");
     let only_cluster = arguments.iter().any(|argument| argument == "--cluster");
     let chosen = || arguments.iter().filter(|argument| !argument.starts_with("--"));
     // Minutes of work on a machine that has not done it before, and of no interest to the other tests.
-    let components = (!fast && !only_e2e).then(|| std::thread::spawn(cluster::prepare));
+    let with_cluster = only_cluster || arguments.iter().any(|argument| argument == "--all");
+    let components = with_cluster.then(|| std::thread::spawn(cluster::prepare));
     if !fast {
         setup::run(&[])?;
     }
@@ -48,6 +50,10 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(components) = components {
         say("tests on a Kubernetes cluster");
         on_cluster(components, chosen(), &mut tally)?;
+    } else if !fast && !only_e2e {
+        let mut command = cluster_tests();
+        command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", "left out; `make test-cluster` runs them");
+        tests(&mut command, &mut tally)?;
     }
     summary(tally)?;
     if tally.failed > 0 {
@@ -62,10 +68,8 @@ fn on_cluster<'a>(
     chosen: impl Iterator<Item = &'a String>,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
-    let mut command = cargo();
-    command
-        .args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "cluster", "--"])
-        .args(chosen);
+    let mut command = cluster_tests();
+    command.args(chosen);
     let components = match components.join() {
         Ok(outcome) => outcome,
         Err(_) => bail!("the thread that builds the cluster's programs has panicked"),
@@ -94,6 +98,12 @@ fn on_cluster<'a>(
             tests(&mut command, tally)
         }
     }
+}
+
+fn cluster_tests() -> Command {
+    let mut command = cargo();
+    command.args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "cluster", "--"]);
+    command
 }
 
 /// The line that CI reads, last on standard output.
