@@ -1,6 +1,7 @@
 //! The chart: what Helm and the API server think of it, and its installation.
 
 use libtest_mimic::{Failed, Trial};
+use serde_json::Value;
 
 use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, helm, kubectl, until};
 use super::pods;
@@ -82,9 +83,17 @@ fn an_upgrade_leaves_the_webhook_trusted() -> Result<(), Failed> {
 pub(crate) fn install(more: &str) -> Result<(), String> {
     let more = format!("{VALUES} {more}");
     helm(&format!("upgrade --install tensor-fusion CHART --namespace {SYSTEM} --create-namespace {}", more.trim()))?;
-    kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"))
-        .map(drop)
-        .map_err(|error| format!("{error}\n{}", state()))
+    let waited = kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"));
+    waited.map_err(|error| format!("{error}\n{}", state()))?;
+    // Those that go still answer for a moment, with the values of before.
+    until("the operators of before are gone", PATIENCE, || {
+        let pods = get(&format!("pods -n {SYSTEM} -l app.kubernetes.io/component=operator"))?;
+        let going = |pod: &&Value| !pod["metadata"]["deletionTimestamp"].is_null();
+        match pods["items"].as_array().into_iter().flatten().filter(going).count() {
+            0 => Ok(()),
+            some => Err(format!("{some} are there")),
+        }
+    })
 }
 
 fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
