@@ -170,8 +170,8 @@ static void run_case(Case *c, const char *ptx) {
 }
 
 // Runs the case and says how it went; 1 if it failed.
-static int finish_case(Case *c, const char *file, const char *ptx) {
-    if (!c->name[0]) return 0;
+static int finish_case(Case *c, const char *file, const char *ptx, int traps) {
+    if (!c->name[0] || c->traps != traps) return 0;
     fflush(NULL);
     pid_t child = fork();
     REQUIRE(child >= 0, "cannot start a process");
@@ -197,24 +197,27 @@ int main(int count, char **arguments) {
         count = (int)found.gl_pathc;
     } else arguments++, count--;
     int cases = 0, failed = 0;
-    for (int i = 0; i < count; i++) {
+    // Cases that trap come last: a worker's context on a vendor's driver does not survive them.
+    for (int i = 0; i < 2 * count; i++) {
+        const char *file = arguments[i % count];
+        int traps = i >= count;
         char name[PATH_MAX];
-        snprintf(name, sizeof name, "%s", arguments[i]);
+        snprintf(name, sizeof name, "%s", file);
         char *ending = strrchr(name, '.');
         REQUIRE(ending, "%s is no case file", name);
         strcpy(ending, ".ptx");
-        char *ptx = read_file(name), *text = read_file(arguments[i]);
+        char *ptx = read_file(name), *text = read_file(file);
         Case *c = calloc(1, sizeof *c);
         for (char *line = text, *next; line; line = next) {
             if ((next = strchr(line, '\n'))) *next++ = 0;
             if (!strncmp(line, "case ", 5)) {
-                failed += finish_case(c, arguments[i], ptx);
+                failed += finish_case(c, file, ptx, traps);
                 memset(c, 0, sizeof *c);
                 snprintf(c->name, sizeof c->name, "%s", line + 5);
-                cases++;
+                cases += !traps;
             } else read_line(c, line);
         }
-        failed += finish_case(c, arguments[i], ptx);
+        failed += finish_case(c, file, ptx, traps);
     }
     REQUIRE(!failed, "%d of %d cases failed", failed, cases);
     printf("ptx_cases: %d cases: ok\n", cases);
