@@ -1,10 +1,8 @@
 //! Tensor Fusion on a real Kubernetes cluster: stock scheduler, kubelets, containerd, our chart, and unmodified programs.
 //!
-//! `cargo xtask test` brings the cluster up, runs this and takes the cluster down; with `cargo xtask cluster up` done by
+//! `make test-cluster` brings the cluster up, runs this and takes the cluster down; with `cargo xtask cluster up` done by
 //! hand, `cargo xtask test --cluster [FILTER]` runs this on it and leaves it. The cases share one installation and run in
 //! order. Where the machine cannot carry a cluster, one case is shown as ignored, with the reason in its name.
-
-#![expect(clippy::expect_used, reason = "a test harness that cannot make its own folders cannot go on")]
 
 mod cluster {
     pub(crate) mod chart;
