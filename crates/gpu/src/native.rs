@@ -217,12 +217,16 @@ impl Native {
         Ok((module.device, handle as Handle))
     }
 
+    /// The outcome of a call that waited for the GPU, once what kernels printed until then is handed on.
+    fn synchronized(&self, code: u32) -> CuResult {
+        output::forward(&*self.sink);
+        check(code)
+    }
+
     fn synchronize_device(&self, device: Ordinal) -> CuResult {
         self.enter(device)?;
         // SAFETY: no arguments; the context is current.
-        let result = check(unsafe { (self.api.context_synchronize)() });
-        output::forward(&*self.sink);
-        result
+        self.synchronized(unsafe { (self.api.context_synchronize)() })
     }
 }
 
@@ -359,9 +363,7 @@ impl Driver for Native {
         copy::to_host(&self.api, handle, target, &source)?;
         if wait {
             // SAFETY: the handle is the stream's.
-            let result = check(unsafe { (self.api.stream_synchronize)(handle) });
-            output::forward(&*self.sink);
-            return result;
+            return self.synchronized(unsafe { (self.api.stream_synchronize)(handle) });
         }
         Ok(())
     }
@@ -489,9 +491,7 @@ impl Driver for Native {
     fn stream_synchronize(&self, stream: StreamId) -> CuResult {
         let handle = self.enter_stream(stream)?;
         // SAFETY: the handle is the stream's.
-        let result = check(unsafe { (self.api.stream_synchronize)(handle) });
-        output::forward(&*self.sink);
-        result
+        self.synchronized(unsafe { (self.api.stream_synchronize)(handle) })
     }
 
     fn stream_query(&self, stream: StreamId) -> CuResult<bool> {
@@ -550,9 +550,7 @@ impl Driver for Native {
     fn event_synchronize(&self, event: EventId) -> CuResult {
         let handle = self.enter_event(event)?;
         // SAFETY: the handle is the event's.
-        let result = check(unsafe { (self.api.event_synchronize)(handle) });
-        output::forward(&*self.sink);
-        result
+        self.synchronized(unsafe { (self.api.event_synchronize)(handle) })
     }
 
     fn event_elapsed(&self, start: EventId, end: EventId) -> CuResult<f32> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::claim::{Claim, controller};
 use super::ledger::{Ledger, Waiting};
+use super::replan::avoided_for;
 use crd::Allocation;
 
 /// Which pods belong together: the UID of their owner.
@@ -39,9 +40,7 @@ pub fn place(
     let mut placed = Vec::new();
     let mut refused = None;
     for (position, claim) in waiting.iter().enumerate() {
-        let avoid =
-            controller(&claim.pod).and_then(|(_, _, owner)| avoid.get(owner)).map(Vec::as_slice).unwrap_or_default();
-        match ledger.place(claim, avoid) {
+        match ledger.place(claim, avoided_for(claim, avoid)) {
             Ok(allocation) => placed.push((position, allocation)),
             Err(waiting) => refused = refused.or(Some(waiting)),
         }

@@ -208,6 +208,12 @@ impl Ledger {
         true
     }
 
+    /// What a pod has.
+    #[must_use]
+    pub fn granted_to(&self, uid: &str) -> Option<&Allocation> {
+        self.grants.get(uid).map(|grant| &grant.allocation)
+    }
+
     /// Whether a pod has anything.
     #[must_use]
     pub fn has(&self, uid: &str) -> bool {

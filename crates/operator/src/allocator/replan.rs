@@ -73,13 +73,18 @@ impl Stuck {
 
     /// Nodes that were tried in vain for the claim's owner.
     pub(super) fn avoid(&self, claim: &Claim) -> &[String] {
-        controller(&claim.pod).and_then(|(_, _, owner)| self.avoided.get(owner)).map(Vec::as_slice).unwrap_or_default()
+        avoided_for(claim, &self.avoided)
     }
 
     /// The same for all owners.
     pub(super) fn avoided(&self) -> &BTreeMap<String, Vec<String>> {
         &self.avoided
     }
+}
+
+/// Of the nodes to avoid by owner, those of the claim's owner.
+pub(super) fn avoided_for<'a>(claim: &Claim, avoided: &'a BTreeMap<String, Vec<String>>) -> &'a [String] {
+    controller(&claim.pod).and_then(|(_, _, owner)| avoided.get(owner)).map(Vec::as_slice).unwrap_or_default()
 }
 
 fn is_unschedulable(pod: &Pod) -> bool {

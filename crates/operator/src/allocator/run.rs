@@ -239,7 +239,7 @@ impl Allocator {
                 let text = claim::annotation(&claim.pod, names::REQUEST).unwrap_or_default();
                 (claim.namespace.clone(), text.to_owned())
             });
-            if alike.as_ref().is_some_and(|alike| failed.contains(alike)) && self.teller_knows(&claim, now) {
+            if alike.as_ref().is_some_and(|alike| failed.contains(alike)) && !self.teller.may_tell(&claim.uid, now) {
                 continue;
             }
             match self.ledger.place(&claim, self.stuck.avoid(&claim)) {
@@ -250,11 +250,6 @@ impl Allocator {
                 }
             }
         }
-    }
-
-    /// Whether nothing is to be told about a claim that waits.
-    fn teller_knows(&mut self, claim: &Claim, now: Instant) -> bool {
-        !self.teller.may_tell(&claim.uid, now)
     }
 
     fn serve_gang(&mut self, owner: &str, first: &Claim, now: Instant) {
@@ -338,7 +333,7 @@ impl Allocator {
                 self.members.entry(owner.to_owned()).or_default().insert(uid.to_owned());
             }
             self.forget(uid);
-            let got = self.ledger.granted().find(|grant| grant.0 == uid).map(|grant| describe(grant.3));
+            let got = self.ledger.granted_to(uid).map(describe);
             if let Some(text) = got {
                 tracing::info!(pod = claim.name, namespace = claim.namespace, text, "a pod got its GPUs");
                 self.teller.says(&claim.pod, "Allocated", &text, Instant::now());

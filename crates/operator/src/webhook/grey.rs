@@ -68,11 +68,6 @@ impl Grey {
         Room::Free
     }
 
-    /// Counts a reservation no more.
-    pub fn forget(&self, token: &str) {
-        self.state().reserved.remove(token);
-    }
-
     /// A pod with a vGPU is there. `token` is the admission that it came from.
     pub fn see(&self, pod: &str, owner: &str, token: Option<&str>) {
         let mut state = self.state();

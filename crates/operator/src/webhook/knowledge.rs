@@ -97,18 +97,8 @@ fn pool_settings(pool: &GPUPool) -> PoolSettings {
 fn profile(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
     let nothing = Resources::default();
     let resources = spec.resources.as_ref().unwrap_or(&nothing);
-    let tflops = |quantity: &crd::Quantity| -> Result<Option<types::Tflops>, crd::QuantityError> {
-        if quantity.0.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(quantity.tflops()?).filter(|amount| *amount != types::Tflops::default()))
-    };
-    let vram = |quantity: &crd::Quantity| -> Result<Option<types::Bytes>, crd::QuantityError> {
-        if quantity.0.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(quantity.bytes()?).filter(|amount| *amount != types::Bytes::default()))
-    };
+    let tflops = |quantity| named(quantity, crd::Quantity::tflops);
+    let vram = |quantity| named(quantity, crd::Quantity::bytes);
     Ok(Profile {
         pool_name: spec.pool_name.clone(),
         tflops_request: tflops(&resources.requests.tflops)?,
@@ -121,6 +111,17 @@ fn profile(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
         gpu_model: spec.gpu_model.clone(),
         vendor: spec.vendor.clone(),
     })
+}
+
+/// An amount, unless it is missing or zero.
+fn named<T: Default + PartialEq>(
+    quantity: &crd::Quantity,
+    read: impl Fn(&crd::Quantity) -> Result<T, crd::QuantityError>,
+) -> Result<Option<T>, crd::QuantityError> {
+    if quantity.0.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(read(quantity)?).filter(|amount| *amount != T::default()))
 }
 
 /// Follows pools, profiles and pods for ever.

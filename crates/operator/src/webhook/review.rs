@@ -1,5 +1,6 @@
 //! AdmissionReview in, AdmissionReview out.
 
+use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
 use super::grey::{Grey, Room};
@@ -33,8 +34,8 @@ pub fn answer(review: &Value, settings: &Settings, grey: &Grey, leads: bool) -> 
         return answer_for(uid, pod, decide(0));
     }
     // A number that cannot be read is refused before anything is counted.
-    let wish = match decide(0) {
-        Ok(Decision::Changed { wish, .. }) => wish,
+    let (wish, mut changed) = match decide(0) {
+        Ok(Decision::Changed { wish, pod }) => (wish, pod),
         other => return answer_for(uid, pod, other),
     };
     let Some(owner) = owner else {
@@ -49,16 +50,10 @@ pub fn answer(review: &Value, settings: &Settings, grey: &Grey, leads: bool) -> 
     match grey.reserve(&owner, unique, enabled, dry) {
         Room::Full(there) => answer_for(uid, pod, decide(there)),
         Room::Free => {
-            let mut decision = decide(0);
-            if let Ok(Decision::Changed { pod, .. }) = &mut decision
-                && let Some(annotations) = pod.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
-            {
+            if let Some(annotations) = changed.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
                 annotations.insert(format!("{}/{COUNTER_KEY}", settings.domain), unique.into());
             }
-            if !matches!(decision, Ok(Decision::Changed { .. })) {
-                grey.forget(unique);
-            }
-            answer_for(uid, pod, decision)
+            answer_for(uid, pod, Ok(Decision::Changed { wish, pod: changed }))
         }
         Room::Unknown => refusal(uid, 429, "the pods that there are, are not known yet: ask again"),
     }
@@ -76,7 +71,7 @@ fn answer_for(uid: &Value, pod: &Value, decision: Result<Decision, Refusal>) -> 
     if !patch.0.is_empty() {
         let text = serde_json::to_vec(&patch).unwrap_or_default();
         response.insert("patchType".to_owned(), "JSONPatch".into());
-        response.insert("patch".to_owned(), base64(&text).into());
+        response.insert("patch".to_owned(), base64(&text));
     }
     json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
 }
@@ -132,18 +127,9 @@ fn controller(pod: &Value) -> Option<String> {
     owner.get("uid")?.as_str().map(str::to_owned)
 }
 
-/// Base64 with padding (RFC 4648), as JSON patches travel.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for position in 0..4 {
-            let digit = (word >> (18 - 6 * position)) & 63;
-            text.push(if position > chunk.len() { '=' } else { char::from(DIGITS[digit as usize]) });
-        }
-    }
-    text
+/// How JSON patches travel.
+fn base64(bytes: &[u8]) -> Value {
+    json!(ByteString(bytes.to_vec()))
 }
 
 #[cfg(test)]

@@ -403,7 +403,7 @@ impl Emitter<'_, '_> {
             let mut elements = Vec::new();
             for (i, width) in widths.iter().enumerate() {
                 let v = self.b.ins().extractlane(whole, i as u8);
-                elements.push(self.extend_to(v, element, scalar_type(*width), is_signed(ty)));
+                elements.push(self.extend_to(v, scalar_type(*width), is_signed(ty)));
             }
             return elements;
         }
@@ -417,13 +417,13 @@ impl Emitter<'_, '_> {
         for (i, width) in widths.iter().enumerate() {
             let v = self.b.ins().ushr_imm_s(whole, (8 * i * size) as i64);
             let v = self.b.ins().ireduce(element, v);
-            elements.push(self.extend_to(v, element, scalar_type(*width), is_signed(ty)));
+            elements.push(self.extend_to(v, scalar_type(*width), is_signed(ty)));
         }
         elements
     }
 
-    fn extend_to(&mut self, v: Value, from: types::Type, to: types::Type, signed: bool) -> Value {
-        if from == to {
+    fn extend_to(&mut self, v: Value, to: types::Type, signed: bool) -> Value {
+        if self.b.func.dfg.value_type(v) == to {
             v
         } else if signed {
             self.b.ins().sextend(to, v)
@@ -436,7 +436,7 @@ impl Emitter<'_, '_> {
         let from = integer(bytes_of(ty));
         let pointer = if offset == 0 { pointer } else { self.b.ins().iadd_imm_s(pointer, offset) };
         let v = self.b.ins().atomic_load(from, faulting(), pointer);
-        self.extend_to(v, from, scalar_type(width), is_signed(ty))
+        self.extend_to(v, scalar_type(width), is_signed(ty))
     }
 
     /// `st`.
