@@ -17,7 +17,6 @@ mod process;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -111,16 +110,20 @@ fn install() -> anyhow::Result<()> {
     say("making images");
     import(&layout, &crate::image::for_tests()?)?;
     say("installing the chart");
-    let folder = Components::find()?.folder;
-    let mut helm = Command::new(folder.join("helm"));
+    let components = Components::find()?;
+    let mut helm = components.administer(&layout, "helm");
     helm.args("upgrade --install tensor-fusion --namespace tensor-fusion-system --create-namespace".split(' '));
     helm.args("--set image.pullPolicy=Never --set hypervisor.driver=soft --wait --timeout 5m".split(' '));
-    helm.arg(path("charts/tensor-fusion")).env("KUBECONFIG", layout.kubeconfig());
-    execute(&mut helm)?;
+    execute(helm.arg(path("charts/tensor-fusion")))?;
     say(
         "try: kubectl apply -f examples/kubernetes/job.yaml; kubectl get gpus.tensor-fusion.ai,pods; kubectl logs job/tenant",
     );
-    writeln!(std::io::stdout(), "export KUBECONFIG={} PATH={}:$PATH", layout.kubeconfig().display(), folder.display())?;
+    writeln!(
+        std::io::stdout(),
+        "export KUBECONFIG={} PATH={}:$PATH",
+        layout.kubeconfig().display(),
+        components.folder.display()
+    )?;
     Ok(())
 }
 
@@ -204,7 +207,11 @@ fn known(layout: &Layout, name: &str) -> anyhow::Result<()> {
 
 fn running(layout: &Layout, components: &Components) -> bool {
     layout.processes().iter().all(|name| process::alive(layout, name).is_some())
-        && components.kubectl(layout).args(["get", "--raw", "/readyz"]).output().is_ok_and(|out| out.status.success())
+        && components
+            .administer(layout, "kubectl")
+            .args(["get", "--raw", "/readyz"])
+            .output()
+            .is_ok_and(|out| out.status.success())
 }
 
 fn wait_for_nodes(layout: &Layout, components: &Components) -> anyhow::Result<()> {
@@ -212,7 +219,7 @@ fn wait_for_nodes(layout: &Layout, components: &Components) -> anyhow::Result<()
     let all = "True ".repeat(NODES.len());
     let suspects: Vec<String> = NODES.iter().map(|name| format!("{name}-kubelet")).collect();
     process::wait_until(layout, "the nodes to be ready", &suspects, Duration::from_secs(90), || {
-        let out = components.kubectl(layout).args(["get", "nodes", "-o", condition]).output();
+        let out = components.administer(layout, "kubectl").args(["get", "nodes", "-o", condition]).output();
         out.is_ok_and(|out| String::from_utf8_lossy(&out.stdout) == all)
     })
 }

@@ -6,12 +6,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 
 use crate::programs;
-use crate::workspace::{output, path, run as execute, say};
+use crate::workspace::{install_packages, path, run as execute, say, succeeds};
 
 /// Programs that must be on the `PATH`, and the Debian packages that hold them.
 const NEEDED: &[(&str, &str)] = &[("gcc", "gcc"), ("g++", "g++"), ("python3", "python3"), ("git", "git")];
@@ -35,22 +35,7 @@ fn system_packages() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let install = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
-    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    let prefix = if root {
-        ""
-    } else if succeeds("sudo", &["-n", "true"]) {
-        "sudo "
-    } else {
-        bail!("these programs are missing: {}; install them as root: {install}", missing.join(", "));
-    };
-    say(&format!("installing {}", missing.join(", ")));
-    execute(Command::new("sh").arg("-c").arg(format!("{prefix}apt-get update -qq && {prefix}{install}")))
-}
-
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+    install_packages(&missing)
 }
 
 /// Makes a virtual environment that holds exactly what its list of requirements says.

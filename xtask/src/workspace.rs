@@ -47,6 +47,30 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Whether a program ends well; it says nothing.
+pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Installs Debian packages, as root or by `sudo`. What it prints is left out: people read what a task says on standard
+/// output.
+pub(crate) fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+    let install = format!("apt-get install --yes -qq --no-install-recommends {}", packages.join(" "));
+    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    let prefix = if root {
+        ""
+    } else if succeeds("sudo", &["-n", "true"]) {
+        "sudo "
+    } else {
+        bail!("these packages are missing: {}; install them as root: {install}", packages.join(", "));
+    };
+    say(&format!("installing {}", packages.join(", ")));
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("{prefix}apt-get update -qq && {prefix}{install}"));
+    run(command.env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))
+}
+
 /// A command as a person would type it.
 pub(crate) fn describe(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();

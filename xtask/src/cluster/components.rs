@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::layout::Layout;
 use super::machine::Impossible;
-use crate::workspace::{path, run, say};
+use crate::workspace::{install_packages, path, run, say};
 
 /// The names under which the executable is each of its programs.
 const NAMES: [&str; 7] =
@@ -62,9 +62,9 @@ impl Components {
         self.folder.join(name)
     }
 
-    /// `kubectl` as the cluster's administrator.
-    pub(crate) fn kubectl(&self, layout: &Layout) -> Command {
-        let mut command = Command::new(self.program("kubectl"));
+    /// `kubectl` or `helm` as the cluster's administrator.
+    pub(crate) fn administer(&self, layout: &Layout, program: &str) -> Command {
+        let mut command = Command::new(self.program(program));
         command.env("KUBECONFIG", layout.kubeconfig());
         command
     }
@@ -131,9 +131,7 @@ fn go() -> anyhow::Result<PathBuf> {
             _ => {}
         }
     }
-    say("installing Go");
-    let install = "apt-get update -qq && apt-get install --yes -qq --no-install-recommends golang-go";
-    run(Command::new("sh").arg("-c").arg(install).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null()))?;
+    install_packages(&["golang-go"])?;
     match version("/usr/bin/go".as_ref()) {
         Some(found) if found >= OLDEST_GO => Ok("/usr/bin/go".into()),
         found => {

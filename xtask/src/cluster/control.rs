@@ -34,7 +34,7 @@ pub(super) fn start_part(layout: &Layout, components: &Components, name: &str) -
     if name == "kube-apiserver" {
         let needs = ["kube-apiserver".to_owned(), "etcd".to_owned()];
         process::wait_until(layout, "the API server to be ready", &needs, PATIENCE, || {
-            let ready = components.kubectl(layout).args(["get", "--raw", "/readyz"]).output();
+            let ready = components.administer(layout, "kubectl").args(["get", "--raw", "/readyz"]).output();
             ready.is_ok_and(|out| out.status.success())
         })?;
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
-use crate::workspace::{output, run, say};
+use crate::workspace::{install_packages, output};
 
 /// Programs that the nodes need, and the Debian packages that hold them.
 const NEEDED: &[(&str, &str)] = &[
@@ -60,10 +60,5 @@ pub(crate) fn install() -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    say(&format!("installing {}", missing.join(", ")));
-    let packages = missing.join(" ");
-    let install = format!("apt-get update -qq && apt-get install --yes -qq --no-install-recommends {packages}");
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(install).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
-    run(&mut command)
+    install_packages(&missing)
 }
