@@ -5,8 +5,8 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, kubectl, switch, trial, until};
-use super::workloads::{job, prints, wish};
+use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, trial, until};
+use super::workloads::{computes, deployment, job, prints, wish};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -18,27 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn a_lost_node_is_replaced_by_the_other() -> Result<(), Failed> {
-    let manifest = format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: moving}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: moving}}}}
-  template:
-    metadata:
-      labels: {{app: moving, tensor-fusion.ai/enabled: 'true'}}
-      annotations: {{tensor-fusion.ai/tflops-limit: '2', tensor-fusion.ai/vram-limit: 1Gi}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: {PROGRAMS}
-        imagePullPolicy: Never
-        command: [/bin/sh, -c, '/programs/tenant.static-ptx 1073741824 3 && touch /tmp/right && exec sleep 3600']
-        readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /tmp/right]}}, periodSeconds: 1}}
-"
-    );
+    let work = computes("/bin/sh", "/programs/tenant.static-ptx 1073741824 3");
+    let manifest = deployment("moving", 1, 2, "1Gi", &work);
     apply(&manifest)?;
     kubectl("rollout status deployment/moving --timeout=120s")?;
     let places = || -> Result<Vec<String>, String> {

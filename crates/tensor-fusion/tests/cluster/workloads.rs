@@ -46,6 +46,38 @@ spec:
     )
 }
 
+/// A Deployment that asks as TensorFusion's manifests do, with one container's own lines.
+pub(crate) fn deployment(name: &str, replicas: u32, tflops: u32, vram: &str, container: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata:
+      labels: {{app: {name}, tensor-fusion.ai/enabled: 'true'}}
+      annotations: {{tensor-fusion.ai/tflops-limit: '{tflops}', tensor-fusion.ai/vram-limit: {vram}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: main
+        image: {PROGRAMS}
+        imagePullPolicy: Never
+{container}"
+    )
+}
+
+/// Lines of a container that is ready once its work came out right.
+pub(crate) fn computes(shell: &str, work: &str) -> String {
+    format!(
+        "        command: [{shell}, -c, '{work} && touch /tmp/right && exec sleep 3600']
+        readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /tmp/right]}}, periodSeconds: 1}}
+"
+    )
+}
+
 /// What TensorFusion's manifests say.
 pub(crate) fn wish(more: &str) -> String {
     format!(
@@ -98,27 +130,8 @@ fn a_job_computes_on_a_vgpu_of_its_node() -> Result<(), Failed> {
 }
 
 fn a_deployment_shares_a_gpu() -> Result<(), Failed> {
-    let manifest = format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: shared}}
-spec:
-  replicas: 4
-  selector: {{matchLabels: {{app: shared}}}}
-  template:
-    metadata:
-      labels: {{app: shared, tensor-fusion.ai/enabled: 'true'}}
-      annotations: {{tensor-fusion.ai/tflops-limit: '4', tensor-fusion.ai/vram-limit: 1Gi}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: {PROGRAMS}
-        imagePullPolicy: Never
-        command: [/bin/busybox, sh, -c, '/programs/tenant.static-ptx {GIB} 3 && /programs/vector_add.shared-ptx && touch /tmp/right && exec sleep 3600']
-        readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /tmp/right]}}, periodSeconds: 1}}
-"
-    );
+    let work = format!("/programs/tenant.static-ptx {GIB} 3 && /programs/vector_add.shared-ptx");
+    let manifest = deployment("shared", 4, 4, "1Gi", &computes("/bin/busybox, sh", &work));
     apply(&manifest)?;
     let outcome = kubectl("rollout status deployment/shared --timeout=150s");
     if let Err(error) = outcome {
@@ -157,23 +170,7 @@ fn nvidia_smi_shows_the_vgpu() -> Result<(), Failed> {
 
 fn no_more_pods_run_than_fit() -> Result<(), Failed> {
     // Each GPU has 8 GiB, so two of them carry four of these pods; six ask at once.
-    let manifest = format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: crowd}}
-spec:
-  replicas: 6
-  selector: {{matchLabels: {{app: crowd}}}}
-  template:
-    metadata:
-      labels: {{app: crowd, tensor-fusion.ai/enabled: 'true'}}
-      annotations: {{tensor-fusion.ai/tflops-limit: '1', tensor-fusion.ai/vram-limit: 4Gi}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {{name: main, image: {PROGRAMS}, imagePullPolicy: Never, command: [/bin/busybox, sleep, '3600']}}
-"
-    );
+    let manifest = deployment("crowd", 6, 1, "4Gi", "        command: [/bin/busybox, sleep, '3600']\n");
     apply(&manifest)?;
     let phases = || -> Result<(usize, usize), String> {
         let pods = get("pods -l app=crowd")?;
