@@ -2,6 +2,7 @@
 //! a real Kubernetes cluster.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 
@@ -28,6 +29,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let only_cluster = arguments.iter().any(|argument| argument == "--cluster");
     let chosen = || arguments.iter().filter(|argument| !argument.starts_with("--"));
     // Minutes of work on a machine that has not done it before, and of no interest to the other tests.
+    // Asked now: building the workspace puts another file in this one's place.
+    let own = std::env::current_exe()?;
     let with_cluster = only_cluster || arguments.iter().any(|argument| argument == "--all");
     let components = with_cluster.then(|| std::thread::spawn(cluster::prepare));
     if !fast {
@@ -49,7 +52,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     if let Some(components) = components {
         say("tests on a Kubernetes cluster");
-        on_cluster(components, chosen(), &mut tally)?;
+        on_cluster(components, &own, chosen(), &mut tally)?;
     } else if !fast && !only_e2e {
         let mut command = cluster_tests();
         command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", "left out; `make test-cluster` runs them");
@@ -65,6 +68,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
 /// Brings the cluster up, runs the tests on it and takes it down, unless it was up before.
 fn on_cluster<'a>(
     components: JoinHandle<anyhow::Result<Components>>,
+    own: &Path,
     chosen: impl Iterator<Item = &'a String>,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
@@ -80,7 +84,7 @@ fn on_cluster<'a>(
         cluster::import(&layout, &image::for_tests()?)?;
         command.env("TENSOR_FUSION_TEST_CLUSTER", &components.folder);
         command.env("TENSOR_FUSION_TEST_KUBECONFIG", layout.kubeconfig());
-        command.env("TENSOR_FUSION_TEST_SWITCH", std::env::current_exe()?);
+        command.env("TENSOR_FUSION_TEST_SWITCH", own);
         Ok(was_up)
     });
     match ready {
