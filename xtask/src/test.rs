@@ -1,14 +1,13 @@
-//! Runs the tests and counts them: unit tests of the workspace, programs through the front door, and, when asked, all of it on
-//! a real Kubernetes cluster.
+//! Runs the tests and counts them: unit tests of the workspace, programs through the front door, and all of it on a real
+//! Kubernetes cluster.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
 
 use anyhow::{Context, bail};
 
-use crate::cluster::{self, Components, Impossible};
+use crate::cluster::{self, Components, Layout};
 use crate::workspace::{cargo, describe, run as execute, say};
 use crate::{image, setup};
 
@@ -20,19 +19,18 @@ struct Tally {
     skipped: u64,
 }
 
-/// Runs the task. `--fast` leaves all but the unit tests out, `--e2e` runs the end-to-end tests alone and `--cluster` those on
-/// a cluster, which it leaves up if it was; further words select among those. `--all` runs everything; without it the cluster's
-/// tests are shown as skipped, because they want a machine to themselves and a quarter of an hour.
+/// Runs the task: everything, unless words say otherwise. `--fast` leaves all but the unit tests out and `--no-cluster` the
+/// cluster's; `--e2e` runs the end-to-end tests alone and `--cluster` the cluster's, and further words select among those. With
+/// `--control-plane` the cluster has no nodes, as where the machine allows none.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let fast = arguments.iter().any(|argument| argument == "--fast");
-    let only_e2e = arguments.iter().any(|argument| argument == "--e2e");
-    let only_cluster = arguments.iter().any(|argument| argument == "--cluster");
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let (fast, only_e2e, only_cluster) = (has("--fast"), has("--e2e"), has("--cluster"));
     let chosen = || arguments.iter().filter(|argument| !argument.starts_with("--"));
-    // Minutes of work on a machine that has not done it before, and of no interest to the other tests.
     // Asked now: building the workspace puts another file in this one's place.
     let own = std::env::current_exe()?;
-    let with_cluster = only_cluster || arguments.iter().any(|argument| argument == "--all");
-    let components = with_cluster.then(|| std::thread::spawn(cluster::prepare));
+    let with_cluster = only_cluster || has("--all");
+    // Minutes of work on a machine that has not done it before, most of them of waiting for the network.
+    let components = with_cluster.then(|| std::thread::spawn(Components::build));
     if !fast {
         setup::run(&[])?;
     }
@@ -52,11 +50,14 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     if let Some(components) = components {
         say("tests on a Kubernetes cluster");
-        on_cluster(components, &own, chosen(), &mut tally)?;
+        let components = match components.join() {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("the thread that builds the cluster's programs has panicked"),
+        };
+        on_cluster(components, has("--control-plane"), &own, chosen(), &mut tally)?;
     } else if !fast && !only_e2e {
         let mut command = cluster_tests();
-        command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", "left out; `make test-cluster` runs them");
-        tests(&mut command, &mut tally)?;
+        tests(command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", "left out, as asked"), &mut tally)?;
     }
     summary(tally)?;
     if tally.failed > 0 {
@@ -65,42 +66,75 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Brings the cluster up, runs the tests on it and takes it down, unless it was up before.
+/// Brings a cluster up, runs the tests on it and takes it down, unless it was up before. What the machine does not allow says
+/// nothing about the code: without nodes those tests run that need none, and the others are shown with the reason.
 fn on_cluster<'a>(
-    components: JoinHandle<anyhow::Result<Components>>,
+    components: anyhow::Result<Components>,
+    without_nodes: bool,
     own: &Path,
     chosen: impl Iterator<Item = &'a String>,
     tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let mut command = cluster_tests();
     command.args(chosen);
-    let components = match components.join() {
-        Ok(outcome) => outcome,
-        Err(_) => bail!("the thread that builds the cluster's programs has panicked"),
-    };
     let ready = components.and_then(|components| {
-        let was_up = cluster::is_up();
-        let layout = cluster::up()?;
-        cluster::import(&layout, &image::for_tests()?)?;
+        let cluster = Cluster::bring_up(without_nodes)?;
         command.env("TENSOR_FUSION_TEST_CLUSTER", &components.folder);
-        command.env("TENSOR_FUSION_TEST_KUBECONFIG", layout.kubeconfig());
+        command.env("TENSOR_FUSION_TEST_KUBECONFIG", cluster.layout.kubeconfig());
         command.env("TENSOR_FUSION_TEST_SWITCH", own);
-        Ok(was_up)
+        if let Some(reason) = &cluster.without_nodes {
+            command.env("TENSOR_FUSION_TEST_NODES_MISSING", reason);
+        }
+        Ok(cluster)
     });
     match ready {
-        Ok(was_up) => {
+        Ok(cluster) => {
             let outcome = tests(&mut command, tally);
-            if !was_up {
-                cluster::down()?;
+            if !cluster.was_up {
+                cluster::down(&cluster.layout)?;
             }
             outcome
         }
         Err(error) => {
-            // What this machine cannot carry says nothing about the code; the tests show the reason.
-            let reason = if error.is::<Impossible>() { "this machine cannot" } else { "it could not be brought up" };
-            command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", format!("{reason}: {error:#}"));
-            tests(&mut command, tally)
+            let reason = format!("not even the control plane came up: {error:#}");
+            tests(command.env("TENSOR_FUSION_TEST_CLUSTER_MISSING", reason), tally)
         }
+    }
+}
+
+/// A cluster that is up.
+struct Cluster {
+    layout: Layout,
+    was_up: bool,
+    /// Why it has no nodes, if it has none.
+    without_nodes: Option<String>,
+}
+
+impl Cluster {
+    fn bring_up(without_nodes: bool) -> anyhow::Result<Self> {
+        let reason = if without_nodes {
+            "nodes were left out, as asked".to_owned()
+        } else {
+            let layout = Layout::whole();
+            let was_up = cluster::is_up(&layout);
+            let up = cluster::up_in_time(&layout);
+            match up.and_then(|()| cluster::import(&layout, &image::for_tests()?)) {
+                Ok(()) => return Ok(Self { layout, was_up, without_nodes: None }),
+                Err(error) => {
+                    say(&format!("no nodes: {error:#}"));
+                    // Nothing may have come of it at all; what did must not lie about.
+                    cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+                    format!("{error:#}")
+                }
+            }
+        };
+        let layout = Layout::control_plane()?;
+        let was_up = cluster::is_up(&layout);
+        if let Err(error) = cluster::up_in_time(&layout) {
+            cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+            return Err(error);
+        }
+        Ok(Self { layout, was_up, without_nodes: Some(reason) })
     }
 }
 

@@ -11,7 +11,7 @@ use rcgen::{
     SanType,
 };
 
-use super::layout::{API_ADDRESS, Layout, NODES};
+use super::layout::{API_ADDRESS, Layout};
 
 /// Clients: file name, common name (the user), organisation (the group).
 const CLIENTS: [(&str, &str, &str); 4] = [
@@ -44,7 +44,7 @@ pub(super) fn make(layout: &Layout) -> anyhow::Result<()> {
     for (file, user, group) in CLIENTS {
         client(layout, &issuer, file, user, group)?;
     }
-    for node in NODES {
+    for &node in layout.nodes() {
         client(layout, &issuer, node, &format!("system:node:{node}"), "system:nodes")?;
     }
     fs::copy(layout.certificate("admin.kubeconfig"), layout.kubeconfig())?;
@@ -63,13 +63,14 @@ fn client(layout: &Layout, issuer: &Issuer<'_, KeyPair>, file: &str, user: &str,
     }
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     sign(layout, issuer, file, parameters)?;
+    let (address, port) = layout.api()?;
     let at = |ending: &str| layout.certificate(&format!("{file}.{ending}")).display().to_string();
     let text = format!(
         "apiVersion: v1
 kind: Config
 clusters:
 - name: tensor-fusion
-  cluster: {{server: 'https://{API_ADDRESS}:443', certificate-authority: '{}'}}
+  cluster: {{server: 'https://{address}:{port}', certificate-authority: '{}'}}
 users:
 - name: {user}
   user: {{client-certificate: '{}', client-key: '{}'}}

@@ -1,10 +1,13 @@
 //! The control plane: etcd, API server, controller manager and the stock scheduler, on the machine itself.
+//!
+//! Alone it takes no rights: everything listens on loopback. Nothing then watches over nodes, so whoever wants some makes Node
+//! objects, which count as ready without a kubelet.
 
 use std::process::Command;
 use std::time::Duration;
 
 use super::components::Components;
-use super::layout::{API_ADDRESS, CONTROL, Layout, SERVICES};
+use super::layout::{CONTROL, Layout, SERVICES};
 use super::process;
 
 /// How long etcd and the API server may take on a busy machine.
@@ -26,8 +29,8 @@ pub(super) fn stop(layout: &Layout) -> anyhow::Result<()> {
 /// Starts one of its programs.
 pub(super) fn start_part(layout: &Layout, components: &Components, name: &str) -> anyhow::Result<()> {
     let arguments = match name {
-        "etcd" => etcd(layout),
-        "kube-apiserver" => api_server(layout),
+        "etcd" => etcd(layout)?,
+        "kube-apiserver" => api_server(layout)?,
         _ => client(layout, name),
     };
     process::spawn(layout, name, Command::new(components.program(name)).args(arguments))?;
@@ -41,10 +44,11 @@ pub(super) fn start_part(layout: &Layout, components: &Components, name: &str) -
     Ok(())
 }
 
-fn etcd(layout: &Layout) -> Vec<String> {
-    let peers = "http://127.0.0.1:12380";
-    let clients = "http://127.0.0.1:12379";
-    vec![
+fn etcd(layout: &Layout) -> anyhow::Result<Vec<String>> {
+    let ports = layout.ports()?;
+    let peers = format!("http://127.0.0.1:{}", ports.etcd_peers);
+    let clients = format!("http://127.0.0.1:{}", ports.etcd);
+    Ok(vec![
         "--name=cluster".to_owned(),
         format!("--data-dir={}", layout.root.join("etcd").display()),
         format!("--listen-client-urls={clients}"),
@@ -55,17 +59,18 @@ fn etcd(layout: &Layout) -> Vec<String> {
         // A cluster for tests does not outlive the machine, and need not wait for its disk.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
-    ]
+    ])
 }
 
-fn api_server(layout: &Layout) -> Vec<String> {
+fn api_server(layout: &Layout) -> anyhow::Result<Vec<String>> {
     let certificate = |file: &str| layout.certificate(file).display().to_string();
-    vec![
-        "--etcd-servers=http://127.0.0.1:12379".to_owned(),
-        // On the address of the Service `kubernetes` itself: pods reach it without a kube-proxy.
-        format!("--bind-address={API_ADDRESS}"),
-        format!("--advertise-address={API_ADDRESS}"),
-        "--secure-port=443".to_owned(),
+    let (address, port) = layout.api()?;
+    let mut arguments = vec![
+        format!("--etcd-servers=http://127.0.0.1:{}", layout.ports()?.etcd),
+        // With nodes, on the address of the Service `kubernetes` itself: pods reach it without a kube-proxy.
+        format!("--bind-address={address}"),
+        format!("--advertise-address={address}"),
+        format!("--secure-port={port}"),
         "--endpoint-reconciler-type=none".to_owned(),
         // Webhooks are called at their pods' addresses, since Services' do not answer.
         "--enable-aggregator-routing=true".to_owned(),
@@ -85,7 +90,12 @@ fn api_server(layout: &Layout) -> Vec<String> {
         // Node loss is noticed in seconds, as a test wants it.
         "--default-not-ready-toleration-seconds=10".to_owned(),
         "--default-unreachable-toleration-seconds=10".to_owned(),
-    ]
+    ];
+    if !layout.is_whole() {
+        // New nodes would bear a taint which only the controller that watches over kubelets takes away.
+        arguments.push("--disable-admission-plugins=TaintNodesByCondition".to_owned());
+    }
+    Ok(arguments)
 }
 
 /// Controller manager and scheduler: clients of the API server that serve nothing.
@@ -97,7 +107,7 @@ fn client(layout: &Layout, name: &str) -> Vec<String> {
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
+        "--secure-port=0".to_owned(),
     ];
     if name == "kube-controller-manager" {
         arguments.extend([
@@ -107,6 +117,9 @@ fn client(layout: &Layout, name: &str) -> Vec<String> {
             "--node-monitor-period=2s".to_owned(),
             "--node-monitor-grace-period=12s".to_owned(),
         ]);
+        if !layout.is_whole() {
+            arguments.push("--controllers=*,-node-lifecycle-controller".to_owned());
+        }
     }
     arguments
 }

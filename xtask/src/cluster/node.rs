@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use super::components::Components;
 use super::layout::{Layout, NODES, address, pods};
-use super::{network, process};
+use super::{machine, network, process};
 use crate::workspace::output;
 
 /// Folders of the machine over which each node has its own.
@@ -132,6 +132,8 @@ fn socket(layout: &Layout, node: &str) -> PathBuf {
 }
 
 fn configure(layout: &Layout, node: &str) -> anyhow::Result<()> {
+    // Where the disk itself is an overlay (a container), layers are copied instead: slow, and it works.
+    let snapshotter = if machine::overlays(&layout.root) { "overlayfs" } else { "native" };
     let containerd = format!(
         r#"version = 2
 disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
@@ -140,7 +142,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
   # Lowering the score of a process takes a capability that not every machine gives.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+    snapshotter = "{snapshotter}"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "/etc/cni/net.d"
