@@ -68,6 +68,17 @@ impl State {
         self
     }
 
+    /// What would be if a share were taken.
+    pub(crate) fn with(mut self, gpu: &Gpu, share: &Placement) -> Self {
+        self.free = self.free.saturating_sub(if share.exclusive { gpu.capacity } else { share.amount });
+        if share.guaranteed && !share.exclusive {
+            self.guaranteed = self.guaranteed.saturating_add(share.amount);
+        }
+        self.shares = self.shares.saturating_add(1);
+        self.exclusive |= share.exclusive;
+        self
+    }
+
     /// What would be if nothing were kept back for this any more.
     pub(crate) fn unreserved(mut self, gpu: &Gpu, kept: &Placement) -> Self {
         self.reserved = self.reserved.saturating_sub(if kept.exclusive { gpu.capacity } else { kept.amount });

@@ -21,6 +21,7 @@ mod preempt;
 mod quota;
 mod request;
 mod simulate;
+mod site;
 mod topology;
 mod unplaced;
 
@@ -33,7 +34,7 @@ pub use inventory::Inventory;
 pub use nominate::{Held, Nomination, backfill, nominate};
 pub use oversubscription::{Host, Oversubscription};
 pub use place::place;
-pub use preempt::{Budgets, Cost, EvictionLimits, Holder, Preemption, Unpreempted, preempt};
+pub use preempt::{Budgets, Cost, EvictionLimits, Holder, Membership, Preemption, Unpreempted, preempt};
 pub use quota::{Quota, QuotaError, QuotaLimits};
 pub use request::{Isolation, Request, Strategy};
 pub use simulate::{

@@ -1,8 +1,10 @@
 //! Who has to go so that somebody more important finds a place.
 //!
 //! Only holders of a lower QoS class are ever evicted, never an equal; none within its eviction protection; and no more in a
-//! window of time than the budgets of the pool and of the holder's namespace allow. All that goes must lie on the node where
-//! the request then fits.
+//! window of time than the budgets of the pool and of the holder's namespace allow. What they hold on the node where the
+//! request then fits makes the room; who is leaving already makes room there too, and costs nothing.
+//!
+//! Of a gang, no more may go than it can spare, or all of it, wherever its members are.
 //!
 //! Among the sets of victims with which a request fits, the first counts by, in this order:
 //! 1. the QoS class of the most important victim, lower is better;
@@ -19,11 +21,12 @@ use std::time::Duration;
 
 use types::Qos;
 
-use crate::explain::{State, unsuited};
-use crate::{Amount, GpuIndex, Inventory, NodeIndex, Placement, Request, place, topology};
+use crate::explain::State;
+use crate::site::Site;
+use crate::{Amount, Inventory, NodeIndex, Placement, Request, place};
 
 /// Somebody who holds GPUs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Holder {
     /// Name, for people.
     pub name: String,
@@ -37,6 +40,19 @@ pub struct Holder {
     pub since: Duration,
     /// How long from then nobody may evict it.
     pub protection: Duration,
+    /// It is going anyway: its room counts as free, and it as no victim.
+    pub leaving: bool,
+    /// The gang that it is of.
+    pub gang: Option<Membership>,
+}
+
+/// A holder's part in a gang. The same for all its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Which gang.
+    pub gang: usize,
+    /// Members beyond its minimum, of those that are not leaving.
+    pub spare: usize,
 }
 
 /// How many may be evicted within a window of time. `None` is no limit.
@@ -107,8 +123,8 @@ pub struct Cost {
 /// Who has to go, and where the request then fits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preemption {
-    /// Where the request fits once the victims are gone: [reserve](Inventory::reserve) it until then.
-    pub placement: Placement,
+    /// Where the requests fit once the victims are gone, one for each: [reserve](Inventory::reserve) them until then.
+    pub placements: Vec<Placement>,
     /// Positions among the holders, ascending.
     pub victims: Vec<usize>,
     /// What that costs.
@@ -132,35 +148,49 @@ pub struct Unpreempted {
     pub protected: usize,
     /// Of a pool or namespace whose budget is spent.
     pub over_budget: usize,
-    /// Could go, but the request would not fit.
+    /// Could go or are leaving, but the request would not fit.
     pub not_enough: usize,
 }
 
-/// Finds who has to go for a request. Changes nothing, so it is its own dry run. Linear in the number of holders.
+/// Finds who has to go so that requests find a place together on one node. Changes nothing, so it is its own dry run. Linear
+/// in the number of holders. The class that counts is that of the first request.
 ///
 /// # Errors
 /// Nobody may go, or it would not help.
 pub fn preempt(
     inventory: &Inventory,
     holders: &[Holder],
-    request: &Request,
+    requests: &[Request],
     budgets: &Budgets,
     now: Duration,
 ) -> Result<Preemption, Unpreempted> {
-    if let Some(placement) = place(inventory, request) {
+    if let [request] = requests
+        && let Some(placement) = place(inventory, request)
+    {
         let cost = Cost { worst: Qos::Low, victims: 0, shares: 0, lost: Duration::ZERO };
         let explanation = "it fits without evicting anybody".to_owned();
-        return Ok(Preemption { placement, victims: Vec::new(), cost, explanation });
+        return Ok(Preemption { placements: vec![placement], victims: Vec::new(), cost, explanation });
     }
+    let qos = requests.first().map(|request| request.qos).unwrap_or_default();
     let mut why = Unpreempted { holders: holders.len(), ..Unpreempted::default() };
-    let mut by_node: BTreeMap<NodeIndex, Vec<usize>> = BTreeMap::new();
+    let mut by_node: BTreeMap<NodeIndex, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
     let mut left: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut may_go = vec![false; holders.len()];
+    let mut gangs: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (position, holder) in holders.iter().enumerate() {
         let Some(node) = holder.placements.first().map(|placement| placement.node) else { continue };
+        if holder.leaving {
+            why.not_enough += 1;
+            by_node.entry(node).or_default().1.push(position);
+            continue;
+        }
+        if let Some(membership) = holder.gang {
+            gangs.entry(membership.gang).or_default().push(position);
+        }
         let pool = pool_of(inventory, node);
         let of_namespace =
             left.entry(&holder.namespace).or_insert_with(|| budgets.left_of_namespace(&holder.namespace, now));
-        if holder.qos >= request.qos {
+        if holder.qos >= qos {
             why.not_lower += 1;
         } else if now < holder.since.saturating_add(holder.protection) {
             why.protected += 1;
@@ -168,13 +198,20 @@ pub fn preempt(
             why.over_budget += 1;
         } else {
             why.not_enough += 1;
-            by_node.entry(node).or_default().push(position);
+            may_go[position] = true;
+            by_node.entry(node).or_default().0.push(position);
         }
     }
-    let mut best: Option<(Cost, Vec<usize>, Placement)> = None;
-    for (node, candidates) in by_node {
+    let mut best: Option<(Cost, Vec<usize>, Vec<Placement>)> = None;
+    for (node, (candidates, leaving)) in by_node {
+        let Some(site) = Site::new(inventory, node, requests) else { continue };
         let allowed = budgets.left_of_pool(pool_of(inventory, node), now) as usize;
-        let trial = Trial { inventory, holders, request, node, namespaces: &left, allowed, now };
+        let mut states = site.states();
+        for placement in leaving.iter().filter_map(|&one| holders.get(one)).flat_map(|holder| &holder.placements) {
+            site.without(&mut states, placement);
+        }
+        let (namespaces, gangs, may_go) = (&left, &gangs, &may_go);
+        let trial = Trial { inventory, holders, site, states, namespaces, gangs, may_go, allowed, now };
         let bound = best.as_ref().map(|best| best.0);
         let found = if candidates.len() <= MOST_COMPARED {
             trial.compare_all(&candidates, bound)
@@ -185,21 +222,35 @@ pub fn preempt(
             best = Some(found);
         }
     }
-    let (cost, victims, placement) = best.ok_or(why)?;
+    let (cost, victims, placements) = best.ok_or(why)?;
+    let explanation = explain(inventory, holders, requests, &victims, &placements);
+    Ok(Preemption { placements, victims, cost, explanation })
+}
+
+fn explain(
+    inventory: &Inventory,
+    holders: &[Holder],
+    requests: &[Request],
+    victims: &[usize],
+    placements: &[Placement],
+) -> String {
+    let node = placements.first().and_then(|placement| inventory.node(placement.node)).map_or("", |node| &node.name);
+    if victims.is_empty() {
+        return format!("it fits on node {node} once those are gone that leave it");
+    }
     let names: Vec<String> = victims
         .iter()
         .filter_map(|&victim| holders.get(victim))
         .map(|holder| format!("{}/{} ({})", holder.namespace, holder.name, holder.qos))
         .collect();
-    let node = inventory.node(placement.node).map_or("", |node| &node.name);
-    let explanation = format!(
-        "evicting {} from node {node} makes room for {} GPUs with {}: of all sets that do, none has a less important \
+    let asked: Vec<String> =
+        requests.iter().map(|request| format!("{} GPUs with {}", request.count, request.amount)).collect();
+    format!(
+        "evicting {} from node {node} makes room for {}: of all sets that do, none has a less important \
          most important member, then fewer members, then holds less, then has run for less time",
         names.join(", "),
-        request.count,
-        request.amount
-    );
-    Ok(Preemption { placement, victims, cost, explanation })
+        asked.join(" and "),
+    )
 }
 
 const MOST_COMPARED: usize = 10;
@@ -213,9 +264,13 @@ fn pool_of(inventory: &Inventory, node: NodeIndex) -> &str {
 struct Trial<'a> {
     inventory: &'a Inventory,
     holders: &'a [Holder],
-    request: &'a Request,
-    node: NodeIndex,
+    site: Site<'a>,
+    /// Without those who leave anyway.
+    states: Vec<State>,
     namespaces: &'a BTreeMap<&'a str, u32>,
+    /// Members of each gang, those who leave left out.
+    gangs: &'a BTreeMap<usize, Vec<usize>>,
+    may_go: &'a [bool],
     allowed: usize,
     now: Duration,
 }
@@ -248,56 +303,62 @@ impl Trial<'_> {
                 .all(|(namespace, count)| self.namespaces.get(namespace).is_none_or(|allowed| count <= allowed))
     }
 
-    /// Where the request fits on the node without these victims.
-    fn fit(&self, victims: &[usize]) -> Option<Placement> {
-        let mut fitting: Vec<(u32, GpuIndex)> = Vec::new();
-        for &index in &self.inventory.node(self.node)?.gpus {
-            let Some(gpu) = self.inventory.gpu(index) else { continue };
-            let mut state = State::of(gpu);
-            let gone = victims.iter().filter_map(|&victim| self.holders.get(victim));
-            for placement in gone.flat_map(|holder| &holder.placements).filter(|one| one.gpus.contains(&index)) {
-                state = state.without(gpu, placement);
+    /// The victims with the rest of every gang that cannot spare so many. `None` where such a gang may not go as a whole.
+    fn whole(&self, mut victims: Vec<usize>) -> Option<Vec<usize>> {
+        let mut lost: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        for membership in victims.iter().filter_map(|&victim| self.holders.get(victim)?.gang) {
+            lost.entry(membership.gang).or_insert((0, membership.spare)).0 += 1;
+        }
+        for (gang, _) in lost.into_iter().filter(|(_, (lost, spare))| lost > spare) {
+            let members = self.gangs.get(&gang)?;
+            if !members.iter().all(|&member| self.may_go.get(member) == Some(&true)) {
+                return None;
             }
-            if unsuited(self.inventory, gpu, self.request).is_none() && state.refusal(gpu, self.request).is_none() {
-                fitting.push((state.free.saturating_sub(state.reserved).share_of(gpu.capacity), index));
+            victims.extend(members);
+        }
+        victims.sort_unstable();
+        victims.dedup();
+        Some(victims)
+    }
+
+    /// Where the requests fit on the node without these victims.
+    fn fit(&self, victims: &[usize]) -> Option<Vec<Placement>> {
+        let mut states = self.states.clone();
+        for holder in victims.iter().filter_map(|&victim| self.holders.get(victim)) {
+            for placement in &holder.placements {
+                self.site.without(&mut states, placement);
             }
         }
-        fitting.sort_unstable();
-        let gpus = topology::choose(self.inventory, self.node, &fitting, self.request)?;
-        Some(Placement {
-            node: self.node,
-            gpus,
-            amount: self.request.amount,
-            exclusive: self.request.takes_whole(),
-            guaranteed: self.request.is_guaranteed(),
-        })
+        self.site.fit(states)
     }
 
     /// The cheapest set, if it is cheaper than `bound`.
-    fn compare_all(&self, candidates: &[usize], bound: Option<Cost>) -> Option<(Cost, Vec<usize>, Placement)> {
+    fn compare_all(&self, candidates: &[usize], bound: Option<Cost>) -> Option<(Cost, Vec<usize>, Vec<Placement>)> {
         self.fit(candidates)?;
-        let mut best: Option<(Cost, Vec<usize>, Placement)> = None;
-        for set in 1u32..1 << candidates.len() {
+        let least = candidates.iter().filter_map(|&one| self.holders.get(one)).map(|holder| holder.qos).min();
+        let mut best: Option<(Cost, Vec<usize>, Vec<Placement>)> = None;
+        for set in 0u32..1 << candidates.len() {
             let bound = best.as_ref().map(|best| best.0).or(bound);
             // With fewer victims the class may still be worse, so only more of the lowest class are out at once.
-            if bound.is_some_and(|bound| bound.worst == Qos::Low && set.count_ones() as usize > bound.victims) {
+            if bound.is_some_and(|bound| Some(bound.worst) <= least && set.count_ones() as usize > bound.victims) {
                 continue;
             }
             let members = candidates.iter().enumerate().filter(|(position, _)| set >> position & 1 == 1);
-            let victims: Vec<usize> = members.map(|(_, &victim)| victim).collect();
+            let Some(victims) = self.whole(members.map(|(_, &victim)| victim).collect()) else { continue };
             let cost = self.cost(&victims);
             if bound.is_some_and(|bound| cost >= bound) || !self.affordable(&victims) {
                 continue;
             }
-            if let Some(placement) = self.fit(&victims) {
-                best = Some((cost, victims, placement));
+            if let Some(placements) = self.fit(&victims) {
+                best = Some((cost, victims, placements));
             }
         }
         best
     }
 
     /// All go, and who can stay does.
-    fn reprieve(&self, mut victims: Vec<usize>) -> Option<(Cost, Vec<usize>, Placement)> {
+    fn reprieve(&self, candidates: Vec<usize>) -> Option<(Cost, Vec<usize>, Vec<Placement>)> {
+        let mut victims = self.removable(candidates);
         self.fit(&victims)?;
         let mut order = victims.clone();
         order.sort_by_key(|&victim| {
@@ -310,8 +371,28 @@ impl Trial<'_> {
                 victims = fewer;
             }
         }
-        let placement = self.fit(&victims)?;
-        self.affordable(&victims).then(|| (self.cost(&victims), victims, placement))
+        let victims = self.whole(victims)?;
+        let placements = self.fit(&victims)?;
+        self.affordable(&victims).then(|| (self.cost(&victims), victims, placements))
+    }
+
+    /// Those that can go together: of a gang that may not go as a whole, as many as it can spare.
+    fn removable(&self, candidates: Vec<usize>) -> Vec<usize> {
+        let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut going = Vec::new();
+        for candidate in candidates {
+            if let Some(membership) = self.holders.get(candidate).and_then(|holder| holder.gang) {
+                let members = self.gangs.get(&membership.gang).map(Vec::as_slice).unwrap_or_default();
+                let may_all = members.iter().all(|&member| self.may_go.get(member) == Some(&true));
+                let taken = taken.entry(membership.gang).or_default();
+                if !may_all && *taken >= membership.spare {
+                    continue;
+                }
+                *taken += 1;
+            }
+            going.push(candidate);
+        }
+        going
     }
 }
 

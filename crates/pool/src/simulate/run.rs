@@ -197,7 +197,7 @@ impl Run<'_> {
         // Its own place is open to it, and so is what is kept for who comes later.
         let nominated = self.nominated.take_if(|nominated| nominated.0 >= rank);
         if let Some((_, nomination)) = &nominated {
-            self.inventory.unreserve(&nomination.placement)?;
+            self.each_kept(&nomination, Inventory::unreserve)?;
         }
         let found: Result<Vec<Placement>, Option<Unplaced>> = if waiting.members.len() > 1 {
             let gang = Gang { members: vec![request.clone(); waiting.members.len()], minimum: waiting.minimum };
@@ -230,7 +230,7 @@ impl Run<'_> {
                 self.queue.insert((rank.0, member), alone);
             }
         } else if let Some(nominated) = nominated.filter(|nominated| nominated.0 == rank) {
-            self.inventory.reserve(&nominated.1.placement)?;
+            self.each_kept(&nominated.1, Inventory::reserve)?;
             self.nominated = Some(nominated);
         }
         Ok(false)
@@ -325,7 +325,7 @@ impl Run<'_> {
         let numbers: Vec<u64> = self.held.keys().copied().collect();
         let holders: Vec<Holder> = self.held.values().map(|placed| self.holder(placed)).collect();
         let at = Duration::from_secs(now);
-        let Ok(preemption) = preempt(&self.inventory, &holders, request, &self.budgets, at) else { return Ok(0) };
+        let Ok(preemption) = preempt(&self.inventory, &holders, std::slice::from_ref(request), &self.budgets, at) else { return Ok(0) };
         for &victim in &preemption.victims {
             let Some(placed) = self.release(numbers[victim])? else { continue };
             let pool = placed.placement.gpus.first().and_then(|&gpu| self.inventory.gpu(gpu));
@@ -340,7 +340,7 @@ impl Run<'_> {
             };
             self.queue.insert(placed.rank, again);
         }
-        self.settle(waiting, rank, request, vec![preemption.placement], now)
+        self.settle(waiting, rank, request, preemption.placements, now)
     }
 
     fn holder(&self, placed: &Placed) -> Holder {
@@ -352,6 +352,7 @@ impl Run<'_> {
             placements: vec![placed.placement.clone()],
             since: Duration::from_secs(placed.since),
             protection: if placed.of_gang { Duration::MAX } else { Duration::from_secs(arrival.protection) },
+            ..Holder::default()
         }
     }
 
@@ -370,6 +371,14 @@ impl Run<'_> {
             && quota.is_none_or(|mut quota| quota.charge(&self.request_of(arrival)).is_ok())
     }
 
+    fn each_kept(
+        &mut self,
+        nomination: &Nomination,
+        act: fn(&mut Inventory, &Placement) -> Result<(), InventoryError>,
+    ) -> Result<(), InventoryError> {
+        nomination.placements.iter().try_for_each(|placement| act(&mut self.inventory, placement))
+    }
+
     /// Keeps a place for the first whom only capacity keeps waiting.
     fn nominate_first(&mut self, now: u64) -> Result<(), InventoryError> {
         while self.trace.policy.nominate {
@@ -380,15 +389,15 @@ impl Run<'_> {
                     self.nominated = Some((old, nomination));
                     break;
                 }
-                self.inventory.unreserve(&nomination.placement)?;
+                self.each_kept(&nomination, Inventory::unreserve)?;
             }
             let Some((rank, position)) = first else { break };
             let request = self.request_of(self.arrival(position));
             let ends = |placed: &Placed| placed.ends.map(Duration::from_secs);
             let held: Vec<Held<'_>> =
                 self.held.values().map(|placed| Held { placement: &placed.placement, ends: ends(placed) }).collect();
-            if let Some(nomination) = nominate(&self.inventory, &held, &request, Duration::from_secs(now)) {
-                self.inventory.reserve(&nomination.placement)?;
+            if let Some(nomination) = nominate(&self.inventory, &held, &[request], Duration::from_secs(now)) {
+                self.each_kept(&nomination, Inventory::reserve)?;
                 self.nominated = Some((rank, nomination));
                 break;
             }

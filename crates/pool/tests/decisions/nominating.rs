@@ -24,9 +24,9 @@ fn freed_capacity_goes_to_who_was_nominated_and_not_to_who_is_small() {
     let big = Request::new(amount(1, 8), 1);
     let held =
         [Held { placement: &first, ends: Some(seconds(50)) }, Held { placement: &second, ends: Some(seconds(90)) }];
-    let nomination = nominate(&inventory, &held, &big, seconds(10)).unwrap();
-    assert_eq!((nomination.placement.gpus.as_slice(), nomination.at), (&[GpuIndex(0)][..], Some(seconds(90))));
-    inventory.reserve(&nomination.placement).unwrap();
+    let nomination = nominate(&inventory, &held, std::slice::from_ref(&big), seconds(10)).unwrap();
+    assert_eq!((nomination.placements[0].gpus.as_slice(), nomination.at), (&[GpuIndex(0)][..], Some(seconds(90))));
+    inventory.reserve(&nomination.placements[0]).unwrap();
     let small = Request::new(amount(1, 1), 1);
     assert_eq!(place(&inventory, &small), None);
     assert_eq!(explain(&inventory, &small).to_string(), "1 of 1: kept back for a waiting request");
@@ -38,8 +38,8 @@ fn freed_capacity_goes_to_who_was_nominated_and_not_to_who_is_small() {
         assert_eq!(place(&inventory, &big), None);
         inventory.give_back(placement).unwrap();
     }
-    inventory.unreserve(&nomination.placement).unwrap();
-    inventory.take(&nomination.placement).unwrap();
+    inventory.unreserve(&nomination.placements[0]).unwrap();
+    inventory.take(&nomination.placements[0]).unwrap();
     check(&inventory);
 }
 
@@ -48,9 +48,9 @@ fn what_is_left_beside_a_nomination_is_given_out() {
     let mut inventory = inventory(&[vec![(10, 8, false, 1)]]);
     let first = take(&mut inventory, 6);
     let held = [Held { placement: &first, ends: None }];
-    let nomination = nominate(&inventory, &held, &Request::new(amount(1, 5), 1), seconds(0)).unwrap();
+    let nomination = nominate(&inventory, &held, &[Request::new(amount(1, 5), 1)], seconds(0)).unwrap();
     assert_eq!(nomination.at, None);
-    inventory.reserve(&nomination.placement).unwrap();
+    inventory.reserve(&nomination.placements[0]).unwrap();
     assert_eq!(place(&inventory, &Request::new(amount(1, 1), 1)), None);
     inventory.give_back(&first).unwrap();
     assert!(place(&inventory, &Request::new(amount(1, 3), 1)).is_some());
@@ -60,7 +60,7 @@ fn what_is_left_beside_a_nomination_is_given_out() {
 #[test]
 fn who_fits_nowhere_ever_is_not_nominated() {
     let inventory = inventory(&[vec![(10, 8, false, 1)]]);
-    assert_eq!(nominate(&inventory, &[], &Request::new(amount(1, 9), 1), seconds(0)), None);
+    assert_eq!(nominate(&inventory, &[], &[Request::new(amount(1, 9), 1)], seconds(0)), None);
 }
 
 proptest! {
@@ -82,7 +82,7 @@ proptest! {
         }
         let known: Vec<Held<'_>> =
             held.iter().map(|(placement, ends)| Held { placement, ends: Some(seconds(*ends)) }).collect();
-        let Some(nomination) = nominate(&inventory, &known, &big, Duration::ZERO) else {
+        let Some(nomination) = nominate(&inventory, &known, std::slice::from_ref(&big), Duration::ZERO) else {
             // Then it fits nowhere even when all is free.
             for (placement, _) in &held {
                 inventory.give_back(placement).unwrap();
@@ -91,7 +91,7 @@ proptest! {
             return Ok(());
         };
         let at = nomination.at.unwrap();
-        inventory.reserve(&nomination.placement).unwrap();
+        inventory.reserve(&nomination.placements[0]).unwrap();
         let mut stream = stream.into_iter();
         for now in 0..=at.as_secs() {
             for at in (0..held.len()).rev() {
@@ -111,8 +111,8 @@ proptest! {
                 check(&inventory);
             }
         }
-        inventory.unreserve(&nomination.placement).unwrap();
-        prop_assert!(inventory.take(&nomination.placement).is_ok(), "{:?} {:?}", nomination, inventory.gpus());
+        inventory.unreserve(&nomination.placements[0]).unwrap();
+        prop_assert!(inventory.take(&nomination.placements[0]).is_ok(), "{:?} {:?}", nomination, inventory.gpus());
         check(&inventory);
     }
 }

@@ -1,8 +1,10 @@
 //! Who has to go.
 
+use std::collections::BTreeMap;
+use std::slice::from_ref;
 use std::time::Duration;
 
-use pool::{Budgets, Cost, EvictionLimits, Holder, Inventory, NodeIndex, Request, place, preempt};
+use pool::{Budgets, Cost, EvictionLimits, Holder, Inventory, Membership, NodeIndex, Request, place, preempt};
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use types::Qos;
 
@@ -15,7 +17,7 @@ fn holder(inventory: &mut Inventory, name: &str, qos: Qos, request: Request) -> 
     inventory.take(&placement).unwrap();
     let since = Duration::from_secs(10);
     let namespace = "team".to_owned();
-    Holder { name: name.into(), namespace, qos, placements: vec![placement], since, protection: Duration::ZERO }
+    Holder { name: name.into(), namespace, qos, placements: vec![placement], since, ..Holder::default() }
 }
 
 fn on(node: u32, gib: u64) -> Request {
@@ -41,9 +43,9 @@ fn asks(qos: Qos, gib: u64) -> Request {
 fn the_least_important_go_first_and_no_more_than_needed() {
     let (inventory, holders) = crowded();
     let budgets = Budgets::default();
-    let one = preempt(&inventory, &holders, &asks(Qos::High, 2), &budgets, NOW).unwrap();
+    let one = preempt(&inventory, &holders, &[asks(Qos::High, 2)], &budgets, NOW).unwrap();
     assert_eq!(one.victims, [0]);
-    let two = preempt(&inventory, &holders, &asks(Qos::High, 4), &budgets, NOW).unwrap();
+    let two = preempt(&inventory, &holders, &[asks(Qos::High, 4)], &budgets, NOW).unwrap();
     assert_eq!((two.victims, two.cost.worst), (vec![0, 1], Qos::Low));
     assert!(two.explanation.starts_with("evicting team/a (low), team/b (low) from node node-0 makes room for 1 GPUs"));
     assert_eq!(place(&inventory, &asks(Qos::High, 4)), None, "a dry run changes nothing");
@@ -52,9 +54,9 @@ fn the_least_important_go_first_and_no_more_than_needed() {
 #[test]
 fn equals_and_higher_classes_never_go() {
     let (inventory, holders) = crowded();
-    let error = preempt(&inventory, &holders, &asks(Qos::Low, 2), &Budgets::default(), NOW).unwrap_err();
+    let error = preempt(&inventory, &holders, &[asks(Qos::Low, 2)], &Budgets::default(), NOW).unwrap_err();
     assert_eq!((error.holders, error.not_lower), (3, 3));
-    let error = preempt(&inventory, &holders, &asks(Qos::Medium, 5), &Budgets::default(), NOW).unwrap_err();
+    let error = preempt(&inventory, &holders, &[asks(Qos::Medium, 5)], &Budgets::default(), NOW).unwrap_err();
     assert_eq!(
         error.to_string(),
         "of 3 who hold GPUs, 1 are not of a lower QoS class, 0 are protected from eviction, 0 are beyond the budget of \
@@ -69,11 +71,11 @@ fn protection_holds_until_its_end() {
         holder.protection = Duration::from_secs(3600);
     }
     let high = asks(Qos::High, 2);
-    let instead = preempt(&inventory, &holders, &high, &Budgets::default(), NOW).unwrap();
+    let instead = preempt(&inventory, &holders, from_ref(&high), &Budgets::default(), NOW).unwrap();
     assert_eq!(instead.victims, [2]);
-    let error = preempt(&inventory, &holders, &asks(Qos::Medium, 2), &Budgets::default(), NOW).unwrap_err();
+    let error = preempt(&inventory, &holders, &[asks(Qos::Medium, 2)], &Budgets::default(), NOW).unwrap_err();
     assert_eq!(error.protected, 2);
-    let later = preempt(&inventory, &holders, &high, &Budgets::default(), Duration::from_secs(3610)).unwrap();
+    let later = preempt(&inventory, &holders, from_ref(&high), &Budgets::default(), Duration::from_secs(3610)).unwrap();
     assert_eq!(later.victims, [0]);
 }
 
@@ -84,33 +86,68 @@ fn budgets_limit_evictions_in_a_window() {
     let mut budgets = Budgets::new(limits);
     let big = asks(Qos::High, 4);
     assert_eq!(
-        preempt(&inventory, &holders, &big, &budgets, NOW).unwrap().victims,
+        preempt(&inventory, &holders, from_ref(&big), &budgets, NOW).unwrap().victims,
         [2],
         "two of one namespace are too many"
     );
     budgets.note("default", "team", NOW);
-    let error = preempt(&inventory, &holders, &big, &budgets, NOW).unwrap_err();
+    let error = preempt(&inventory, &holders, from_ref(&big), &budgets, NOW).unwrap_err();
     assert_eq!(error.over_budget, 3);
     let later = NOW + Duration::from_secs(60);
     assert_eq!(budgets.left_of_namespace("team", later), 1);
-    assert!(preempt(&inventory, &holders, &big, &budgets, later).is_ok());
+    assert!(preempt(&inventory, &holders, from_ref(&big), &budgets, later).is_ok());
     let mut of_pool = Budgets::new(EvictionLimits { pool: Some(1), namespace: None, ..limits });
     of_pool.note("default", "other", NOW);
     assert_eq!((of_pool.left_of_pool("default", NOW), of_pool.left_of_pool("else", NOW)), (0, 1));
-    assert!(preempt(&inventory, &holders, &big, &of_pool, NOW).is_err());
+    assert!(preempt(&inventory, &holders, from_ref(&big), &of_pool, NOW).is_err());
 }
 
-/// By trying every set of every node.
+#[test]
+fn who_leaves_makes_room_and_is_no_victim() {
+    let (inventory, mut holders) = crowded();
+    holders[2].leaving = true;
+    let answer = preempt(&inventory, &holders, &[asks(Qos::Low, 4)], &Budgets::default(), NOW).unwrap();
+    assert_eq!((answer.victims.len(), answer.placements[0].node), (0, NodeIndex(1)));
+    let both = [asks(Qos::Low, 2), asks(Qos::Low, 2)];
+    let together = preempt(&inventory, &holders, &both, &Budgets::default(), NOW).unwrap();
+    assert_eq!((together.victims.len(), together.placements.len()), (0, 2));
+    let three = [asks(Qos::High, 2), asks(Qos::High, 2), asks(Qos::High, 2)];
+    assert!(preempt(&inventory, &holders, &three, &Budgets::default(), NOW).is_err(), "no node has room for three");
+}
+
+#[test]
+fn a_gang_loses_what_it_can_spare_or_all_of_it() {
+    let mut inventory = inventory(&[vec![(10, 4, false, 1)], vec![(10, 4, false, 1)]]);
+    let gang = |spare| Some(Membership { gang: 0, spare });
+    let mut holders = vec![
+        holder(&mut inventory, "a", Qos::Low, on(0, 4)),
+        holder(&mut inventory, "b", Qos::Low, on(1, 2)),
+        holder(&mut inventory, "c", Qos::Medium, on(1, 2)),
+    ];
+    let victims = |holders: &[Holder], gib: u64| {
+        preempt(&inventory, holders, &[asks(Qos::High, gib)], &Budgets::default(), NOW).map(|answer| answer.victims)
+    };
+    (holders[0].gang, holders[1].gang) = (gang(1), gang(1));
+    assert_eq!(victims(&holders, 2).unwrap(), [1], "one can be spared");
+    (holders[0].gang, holders[1].gang) = (gang(0), gang(0));
+    assert_eq!(victims(&holders, 2).unwrap(), [0, 1], "both, though one would make the room");
+    holders[0].protection = Duration::from_secs(3600);
+    assert_eq!(victims(&holders, 2).unwrap(), [2], "the gang cannot go whole, so none of it goes");
+    assert!(victims(&holders, 4).is_err());
+}
+
+/// By trying every set, for every node.
 fn cheapest(inventory: &Inventory, holders: &[Holder], request: &Request, now: Duration) -> Option<Cost> {
     let mut best: Option<Cost> = None;
-    for set in 1u32..1 << holders.len() {
-        let victims: Vec<&Holder> = (0..).zip(holders).filter(|(at, _)| set >> at & 1 == 1).map(|one| one.1).collect();
-        let may = |victim: &&Holder| victim.qos < request.qos && victim.since + victim.protection <= now;
+    for set in 0u32..1 << holders.len() {
+        let chosen = |at: usize| set >> at & 1 == 1;
+        let victims: Vec<&Holder> = (0..).zip(holders).filter(|(at, _)| chosen(*at)).map(|one| one.1).collect();
+        let may = |victim: &&Holder| {
+            !victim.leaving && victim.qos < request.qos && victim.since + victim.protection <= now
+        };
         if !victims.iter().all(may) {
             continue;
         }
-        let nodes: std::collections::BTreeSet<NodeIndex> = victims.iter().map(|one| one.placements[0].node).collect();
-        let mut trial = inventory.clone();
         let mut cost = Cost { worst: Qos::Low, victims: victims.len(), shares: 0, lost: Duration::ZERO };
         for victim in &victims {
             cost.worst = cost.worst.max(victim.qos);
@@ -121,11 +158,36 @@ fn cheapest(inventory: &Inventory, holders: &[Holder], request: &Request, now: D
                     let amount = if placement.exclusive { capacity } else { placement.amount };
                     cost.shares += u64::from(amount.share_of(capacity));
                 }
-                trial.give_back(placement).unwrap();
             }
         }
-        if nodes.len() == 1 && place(&trial, request).is_some() && best.is_none_or(|best| cost < best) {
-            best = Some(cost);
+        if best.is_some_and(|best| cost >= best) {
+            continue;
+        }
+        for (number, node) in (0..).zip(inventory.nodes()) {
+            let on_node = |holder: &Holder| holder.placements[0].node == NodeIndex(number);
+            // A victim is on the node, or of a gang that loses too many there.
+            let mut lost: BTreeMap<usize, usize> = BTreeMap::new();
+            for membership in victims.iter().filter(|victim| on_node(victim)).filter_map(|victim| victim.gang) {
+                *lost.entry(membership.gang).or_default() += 1;
+            }
+            let broken = |holder: &Holder| {
+                holder.gang.is_some_and(|one| lost.get(&one.gang).is_some_and(|&lost| lost > one.spare))
+            };
+            let right = holders.iter().enumerate().all(|(at, holder)| {
+                holder.leaving || if broken(holder) { chosen(at) } else { !chosen(at) || on_node(holder) }
+            });
+            if !right || !(request.nodes.is_empty() || request.nodes.contains(&node.name)) {
+                continue;
+            }
+            let mut trial = inventory.clone();
+            let gone = (0..).zip(holders).filter(|(at, holder)| holder.leaving || chosen(*at));
+            for placement in gone.flat_map(|(_, holder)| &holder.placements) {
+                trial.give_back(placement).unwrap();
+            }
+            if place(&trial, &Request { nodes: vec![node.name.clone()], ..request.clone() }).is_some() {
+                best = Some(cost);
+                break;
+            }
         }
     }
     best
@@ -135,24 +197,29 @@ proptest! {
     #[test]
     fn the_cheapest_victims_are_found_and_then_the_request_fits(
         nodes in nodes(),
-        held in prop::collection::vec((request(), qos(), 0..2000u64, 0..1500u64), 1..9),
+        held in prop::collection::vec(
+            (request(), qos(), 0..2000u64, 0..1500u64, prop::bool::weighted(0.15), prop::option::weighted(0.4, 0..2usize)),
+            1..9,
+        ),
+        spare in [0..3usize, 0..3usize],
         asked in request(),
     ) {
         let mut inventory = inventory(&nodes);
         let mut holders = Vec::new();
-        for (request, qos, since, protection) in held {
+        for (request, qos, since, protection, leaving, gang) in held {
             let Some(placement) = place(&inventory, &Request { qos, ..request }) else { continue };
             inventory.take(&placement).unwrap();
             holders.push(Holder {
-                name: String::new(),
-                namespace: String::new(),
                 qos,
                 placements: vec![placement],
                 since: Duration::from_secs(since.min(NOW.as_secs())),
                 protection: Duration::from_secs(protection),
+                leaving,
+                gang: gang.map(|gang| Membership { gang, spare: spare[gang] }),
+                ..Holder::default()
             });
         }
-        let answer = preempt(&inventory, &holders, &asked, &Budgets::default(), NOW);
+        let answer = preempt(&inventory, &holders, from_ref(&asked), &Budgets::default(), NOW);
         if place(&inventory, &asked).is_some() {
             prop_assert!(answer.unwrap().victims.is_empty());
             return Ok(());
@@ -161,13 +228,14 @@ proptest! {
         prop_assert_eq!(answer.as_ref().ok().map(|answer| answer.cost), cheapest);
         match answer {
             Ok(answer) => {
-                for &victim in &answer.victims {
-                    prop_assert!(holders[victim].qos < asked.qos);
-                    for placement in &holders[victim].placements {
+                for (position, holder) in holders.iter().enumerate() {
+                    let victim = answer.victims.contains(&position);
+                    prop_assert!(!victim || (holder.qos < asked.qos && !holder.leaving));
+                    for placement in holder.placements.iter().filter(|_| victim || holder.leaving) {
                         inventory.give_back(placement).unwrap();
                     }
                 }
-                inventory.take(&answer.placement).unwrap();
+                inventory.take(&answer.placements[0]).unwrap();
                 check(&inventory);
             }
             Err(why) => prop_assert_eq!(
@@ -186,7 +254,7 @@ fn with_many_on_a_node_no_victim_could_stay() {
         holders.push(holder(&mut inventory, &number.to_string(), Qos::Low, on(0, gib)));
     }
     let request = asks(Qos::High, 9);
-    let answer = preempt(&inventory, &holders, &request, &Budgets::default(), NOW).unwrap();
+    let answer = preempt(&inventory, &holders, from_ref(&request), &Budgets::default(), NOW).unwrap();
     for kept in &answer.victims {
         let mut trial = inventory.clone();
         for victim in answer.victims.iter().filter(|victim| *victim != kept) {
