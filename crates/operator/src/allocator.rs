@@ -8,7 +8,9 @@
 //! - [`claim`]: what a pod is to us: waiting, having, finished.
 //! - [`eligible`]: the nodes that a pod may run on, by its own rules.
 //! - [`ledger`]: what there is, what is given out, and where the next goes. Pure.
-//! - [`gang`]: pods that are placed together.
+//! - [`queue`]: whose turn it is.
+//! - [`gang`]: pods that are placed together; [`gangs`]: which those are, and how long they wait.
+//! - [`preempt`]: who has to go for somebody more important. Pure.
 //! - [`bind`]: the update. Pure.
 //! - [`run`]: the loop that watches, decides and writes.
 //! - [`report`]: what is given out, as status of GPUs, nodes, pools and quotas.
@@ -18,7 +20,10 @@ pub mod bind;
 pub mod claim;
 pub mod eligible;
 pub mod gang;
+mod gangs;
 pub mod ledger;
+pub mod preempt;
+mod queue;
 mod replan;
 mod report;
 mod run;

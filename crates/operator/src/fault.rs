@@ -18,6 +18,8 @@ pub const POINTS: &[&str] = &[
     "after-lift",
     "before-evict",
     "after-evict",
+    "before-preempt",
+    "after-preempt",
 ];
 
 static PASSED: AtomicU64 = AtomicU64::new(0);

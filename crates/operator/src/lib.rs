@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod allocator;
 mod cluster;
+mod duration;
 mod event;
 pub mod fault;
 mod fields;
@@ -21,5 +22,6 @@ pub mod remote;
 mod settings;
 pub mod webhook;
 
+pub use allocator::preempt::Scope;
 pub use process::{OperatorError, Options, run};
 pub use settings::{PoolSettings, Profile, Settings};

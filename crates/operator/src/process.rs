@@ -104,7 +104,7 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
         webhook.leads.store(true, Ordering::SeqCst);
         tokio::select! {
             () = leader.keep() => {}
-            () = Allocator::run(client.clone()) => {}
+            () = Allocator::run(client.clone(), options.settings.clone()) => {}
             () = fields::run(client.clone()) => {}
             () = cluster::run(client.clone()) => {}
             () = remote::run(client.clone(), options.settings.clone()) => {}

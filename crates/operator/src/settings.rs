@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use types::{Bytes, Qos, Tflops};
 
+use crate::allocator::preempt::Scope;
+
 /// Everything that a decision depends on besides the pod. Every field has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub profiles: BTreeMap<String, Profile>,
     /// Also take pods which ask for plain `nvidia.com/gpu` and nothing of ours.
     pub progressive_migration: bool,
+    /// Among whom pods of a higher class find victims when there is no room.
+    pub preemption: Scope,
 }
 
 impl Default for Settings {
@@ -36,6 +40,7 @@ impl Default for Settings {
             pools: BTreeMap::from([("default".to_owned(), PoolSettings { default: true, ..PoolSettings::default() })]),
             profiles: BTreeMap::new(),
             progressive_migration: false,
+            preemption: Scope::default(),
         }
     }
 }

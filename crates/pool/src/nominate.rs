@@ -29,22 +29,20 @@ pub struct Held<'a> {
     pub ends: Option<Duration>,
 }
 
+/// How soon a node has room: whether that is unknown, when it is, what is missing, and which node it is.
+type Rank = (bool, Duration, u64, NodeIndex);
+
 /// The node where requests that fit nowhere together now do so soonest, or `None`: they fit nowhere even when all is free.
 /// What is reserved already stays so. Linear in the number of GPUs and of those who hold some.
 #[must_use]
-pub fn nominate(
-    inventory: &Inventory,
-    held: &[Held<'_>],
-    requests: &[Request],
-    now: Duration,
-) -> Option<Nomination> {
+pub fn nominate(inventory: &Inventory, held: &[Held<'_>], requests: &[Request], now: Duration) -> Option<Nomination> {
     let mut by_node: Vec<Vec<Held<'_>>> = vec![Vec::new(); inventory.nodes().len()];
     for &one in held {
         if let Some(list) = by_node.get_mut(one.placement.node.0 as usize) {
             list.push(one);
         }
     }
-    let mut best: Option<((bool, Duration, u64, NodeIndex), Vec<Placement>)> = None;
+    let mut best: Option<(Rank, Vec<Placement>)> = None;
     for (number, mut list) in (0..).zip(by_node) {
         let node = NodeIndex(number);
         let Some(site) = Site::new(inventory, node, requests) else { continue };

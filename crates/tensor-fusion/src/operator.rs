@@ -41,6 +41,10 @@ pub(crate) struct Operator {
     #[arg(long, env = "TENSOR_FUSION_PROGRESSIVE_MIGRATION", default_value_t = false, action = clap::ArgAction::Set)]
     progressive_migration: bool,
 
+    /// Among whom a pod of a higher QoS class finds victims when there is no room: cluster, namespace (its own), never
+    #[arg(long, env = "TENSOR_FUSION_PREEMPTION", default_value = "cluster")]
+    preemption: operator::Scope,
+
     /// Where the webhook listens
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443)))]
     webhook: SocketAddr,
@@ -64,6 +68,7 @@ impl Operator {
             image_pull_policy: Some(self.image_pull_policy),
             socket_folder: self.socket_folder,
             progressive_migration: self.progressive_migration,
+            preemption: self.preemption,
             ..Settings::default()
         };
         let options = Options {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use types::{Bytes, Qos, Tflops};
 
 use super::{Refusal, annotation, containers, label};
-use crate::{Profile, Settings};
+use crate::{Profile, Settings, duration};
 
 /// Which dialect a wish was written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,9 @@ pub struct Wish {
     /// Replicas of the owner are placed together.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gang: Option<GangWish>,
+    /// Seconds after the pod was made in which nobody may evict it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub eviction_protection: Option<u64>,
 }
 
 /// Replicas that are placed together or not at all.
@@ -122,6 +125,9 @@ pub struct GangWish {
     /// At least so many; absent for all that the owner wants.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub minimum: Option<u32>,
+    /// Seconds after which it gives up waiting for members or room; absent for never.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub timeout: Option<u64>,
 }
 
 /// HAMi's resource names and the plain one. All but the first are no resources of any node, so they must leave the pod.
@@ -189,6 +195,7 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
         one_numa_node: annotation(pod, "nvidia.com/numa-bind") == Some("true"),
         enabled_replicas: reader.parsed("enabled-replicas")?,
         gang: reader.gang()?,
+        eviction_protection: reader.seconds("eviction-protection")?.filter(|&seconds| seconds > 0),
         containers,
         pool,
     }))
@@ -310,6 +317,13 @@ impl<'a> Reader<'a> {
         text.parse().map(Some).map_err(|error: T::Err| self.refuse(name, text, error.to_string()))
     }
 
+    /// A length of time in seconds, rounded up.
+    fn seconds(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let length = duration::parse(text).map_err(|error| self.refuse(name, text, error.to_string()))?;
+        Ok(Some(length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0))))
+    }
+
     fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
         match self.text(name) {
             None => Ok(None),
@@ -352,6 +366,7 @@ impl<'a> Reader<'a> {
 
     fn gang(&self) -> Result<Option<GangWish>, Refusal> {
         let minimum = self.parsed::<u32>("gang-min-members")?;
+        let timeout = self.seconds("gang-timeout")?.filter(|&seconds| seconds > 0);
         if self.flag("gang-enabled")? != Some(true) {
             return Ok(None);
         }
@@ -367,7 +382,7 @@ impl<'a> Reader<'a> {
                 "on pods of a controller (ReplicaSet, StatefulSet, Job) only",
             ));
         }
-        Ok(Some(GangWish { minimum: minimum.filter(|&minimum| minimum > 0) }))
+        Ok(Some(GangWish { minimum: minimum.filter(|&minimum| minimum > 0), timeout }))
     }
 
     fn indices(&self) -> Result<Vec<u32>, Refusal> {

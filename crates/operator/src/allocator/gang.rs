@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::claim::{Claim, controller};
-use super::ledger::{Ledger, Waiting};
+use super::ledger::{Kept, Ledger, Waiting};
 use super::replan::avoided_for;
 use crd::Allocation;
 
@@ -16,10 +16,9 @@ pub fn key(claim: &Claim) -> Option<String> {
 
 /// How many members a gang needs. `desired` is what its owner wants, where that is known.
 #[must_use]
-pub fn needed(claim: &Claim, desired: Option<u32>) -> Option<usize> {
-    let gang = claim.wish.gang.as_ref()?;
-    let needed = gang.minimum.or(desired)?;
-    usize::try_from(needed).ok()
+pub fn needed(claim: &Claim, desired: Option<usize>) -> Option<usize> {
+    let minimum = claim.wish.gang.as_ref()?.minimum;
+    minimum.and_then(|minimum| usize::try_from(minimum).ok()).or(desired)
 }
 
 /// Places a gang: members that have a place already (`there`), and those that wait, in order. Either enough get a place for the
@@ -37,6 +36,9 @@ pub fn place(
     if there + waiting.len() < needed {
         return Err(Waiting::Gang(there + waiting.len(), needed));
     }
+    // What is kept for one may suit another.
+    let kept: Vec<(&str, Kept)> =
+        waiting.iter().filter_map(|claim| Some((claim.uid.as_str(), ledger.lift(&claim.uid)?))).collect();
     let mut placed = Vec::new();
     let mut refused = None;
     for (position, claim) in waiting.iter().enumerate() {
@@ -51,6 +53,10 @@ pub fn place(
                 if let Some(claim) = waiting.get(*position) {
                     ledger.release(&claim.uid);
                 }
+            }
+            ledger.refreshed();
+            for (uid, kept) in kept {
+                ledger.restore(uid, kept);
             }
             Err(refused)
         }

@@ -4,17 +4,21 @@
 //! `pool` is made from those, and made anew when cards come or go in a way that it cannot follow.
 
 mod amounts;
+mod keep;
 mod place;
 mod quota;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crd::{Allocation, GPUResourceQuotaSpec};
 use k8s_openapi::api::core::v1::NodeSelector;
 use pool::{Amount, GpuIndex, Inventory, Placement, Strategy};
-use types::Percent;
+use types::{Percent, Qos};
 
+pub use keep::Kept;
 pub use quota::Usage;
+pub use terms::Terms;
 
 use super::eligible::{NodeFacts, selects};
 
@@ -78,6 +82,7 @@ struct Grant {
     /// One for each share, `None` where the GPU is not there or too full.
     taken: Vec<Option<Placement>>,
     usage: Usage,
+    terms: Terms,
 }
 
 /// See the module's text.
@@ -89,6 +94,10 @@ pub struct Ledger {
     quotas: BTreeMap<String, BTreeMap<String, GPUResourceQuotaSpec>>,
     used: BTreeMap<String, Usage>,
     grants: BTreeMap<String, Grant>,
+    /// Pods that have something, by class.
+    classes: BTreeMap<Qos, u32>,
+    /// Places that are kept for pods that wait, by UID.
+    kept: BTreeMap<String, Kept>,
     inventory: Inventory,
     stale: bool,
     /// Kinds of cards in each pool, for amounts in percent.
@@ -174,24 +183,32 @@ impl Ledger {
         changed
     }
 
-    /// Tells what a pod has, as it stands in the pod. Telling again what is known changes nothing.
-    pub fn grant(&mut self, uid: &str, namespace: &str, name: &str, allocation: Allocation) -> bool {
-        if self.grants.get(uid).is_some_and(|grant| grant.allocation == allocation) {
+    /// Tells what a pod has, as it stands in the pod. Whether that is new.
+    pub fn grant(&mut self, uid: &str, namespace: &str, name: &str, allocation: Allocation, terms: Terms) -> bool {
+        if let Some(grant) = self.grants.get_mut(uid).filter(|grant| grant.allocation == allocation) {
+            grant.terms = Terms { leaves: terms.leaves.or(grant.terms.leaves), ..terms };
             return false;
         }
         self.release(uid);
         self.refresh();
         let usage = Usage::of(&allocation);
         let taken = self.take(&allocation);
-        self.used.entry(namespace.to_owned()).or_default().add(usage);
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.grants.insert(uid.to_owned(), Grant { namespace, name, allocation, taken, usage });
+        self.write(uid, Grant { namespace, name, allocation, taken, usage, terms });
         true
+    }
+
+    /// Notes what was taken.
+    fn write(&mut self, uid: &str, grant: Grant) {
+        self.used.entry(grant.namespace.clone()).or_default().add(grant.usage);
+        self.count(grant.qos(), true);
+        self.grants.insert(uid.to_owned(), grant);
     }
 
     /// Takes back what a pod has. Whether it had anything: the second time it has not.
     pub fn release(&mut self, uid: &str) -> bool {
         let Some(grant) = self.grants.remove(uid) else { return false };
+        self.count(grant.qos(), false);
         if let Some(used) = self.used.get_mut(&grant.namespace) {
             used.subtract(grant.usage);
             if *used == Usage::default() {
@@ -227,6 +244,11 @@ impl Ledger {
             .map(|(uid, grant)| (uid.as_str(), grant.namespace.as_str(), grant.name.as_str(), &grant.allocation))
     }
 
+    /// Namespaces that use something.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.used.keys().map(String::as_str)
+    }
+
     /// What a namespace uses.
     #[must_use]
     pub fn used(&self, namespace: &str) -> Usage {
@@ -259,6 +281,11 @@ impl Ledger {
     pub fn inventory(&mut self) -> &Inventory {
         self.refresh();
         &self.inventory
+    }
+
+    /// Makes sure that the inventory is as it is to be.
+    pub(in crate::allocator) fn refreshed(&mut self) {
+        self.refresh();
     }
 
     /// The pool that a card belongs to: what its label says, else the first pool that selects its node, else the default.
@@ -305,6 +332,7 @@ impl Ledger {
                 grant.taken = taken;
             }
         }
+        self.reserve_again();
     }
 
     /// Puts a card into the inventory. False where that did not work, which a new inventory would not mend either.
@@ -377,5 +405,7 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -109,7 +109,7 @@ pub(super) fn snapshot(ledger: &mut Ledger, pools: &BTreeMap<String, GPUPool>, w
         let Some(pool) = pools.get(&name) else { continue };
         snapshot.pools.insert(name, pool_status(pool, &sum, &pods_of, waiting));
     }
-    let namespaces: Vec<String> = ledger.granted().map(|(_, namespace, ..)| namespace.to_owned()).collect();
+    let namespaces: Vec<String> = ledger.namespaces().map(str::to_owned).collect();
     for namespace in namespaces {
         let used = ledger.used(&namespace);
         let resource = |amount: Amount| json!(Resource::new(amount.tflops, amount.vram));

@@ -1,9 +1,12 @@
 //! The loop that watches, decides and writes.
 
 mod bound;
+mod evict;
 mod facts;
+mod room;
+mod serve;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,14 +16,17 @@ use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 
-use super::claim::{self, Claim, Standing, controller};
-use super::ledger::{Ledger, Waiting};
+use super::claim::{self, Standing, controller};
+use super::gangs::Gangs;
+use super::ledger::{Ledger, Terms};
+use super::queue::Queue;
 use super::replan::Stuck;
 use super::report::{self, Snapshot};
 use super::tell::Teller;
-use super::{eligible, gang};
+use crate::Settings;
 use crate::fault;
 use crate::follow::{News, follow};
+use room::Making;
 
 /// Bindings under way at once.
 const BINDINGS: usize = 64;
@@ -28,6 +34,8 @@ const BINDINGS: usize = 64;
 const TICK: Duration = Duration::from_millis(500);
 /// A binding that did not come about is tried again after so long.
 const RETRY: Duration = Duration::from_millis(200);
+/// Those that wait try again this often, in case anything was missed.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Something that the loop hears of.
 #[derive(Debug)]
@@ -50,6 +58,8 @@ pub(crate) enum Change {
     Retry(String),
     /// How many replicas an owner wants.
     Desired(String, Option<u32>),
+    /// An eviction was refused.
+    Refused(evict::Refused),
 }
 
 /// See the module's text.
@@ -57,51 +67,46 @@ pub(crate) enum Change {
 pub struct Allocator {
     client: Client,
     ledger: Ledger,
-    queue: BTreeMap<(std::cmp::Reverse<types::Qos>, i64, String, String), String>,
-    waiting: BTreeMap<String, Claim>,
-    fresh: BTreeSet<String>,
-    /// Something was freed or added: all may be tried again.
-    room: bool,
+    queue: Queue,
+    gangs: Gangs,
+    making: Making,
     binding: BTreeSet<String>,
     gone: BTreeSet<String>,
     incomplete: BTreeSet<&'static str>,
     pools: BTreeMap<String, GPUPool>,
     templates: BTreeMap<String, SchedulingConfigTemplate>,
-    desired: BTreeMap<String, Option<u32>>,
-    /// Owner's UID → members that have a place.
-    members: BTreeMap<String, BTreeSet<String>>,
     stuck: Stuck,
     teller: Teller,
     reports: watch::Sender<Arc<Snapshot>>,
     reported: Instant,
+    retried: Instant,
     changed: bool,
     sender: mpsc::UnboundedSender<Change>,
 }
 
 impl Allocator {
     /// Runs for as long as we lead.
-    pub async fn run(client: Client) {
+    pub async fn run(client: Client, settings: Settings) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         facts::watch_all(&client, &sender);
         let (reports, reported) = watch::channel(Arc::new(Snapshot::default()));
         tokio::spawn(report::write(client.clone(), reported));
+        let now = Instant::now();
         let mut this = Self {
             ledger: Ledger::default(),
-            queue: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            fresh: BTreeSet::new(),
-            room: false,
+            queue: Queue::default(),
+            gangs: Gangs::default(),
+            making: Making::new(settings.preemption, now),
             binding: BTreeSet::new(),
             gone: BTreeSet::new(),
             incomplete: facts::KINDS.iter().copied().collect(),
             pools: BTreeMap::new(),
             templates: BTreeMap::new(),
-            desired: BTreeMap::new(),
-            members: BTreeMap::new(),
             stuck: Stuck::default(),
             teller: Teller::new(client.clone()),
             reports,
-            reported: Instant::now(),
+            reported: now,
+            retried: now,
             changed: true,
             sender,
             client,
@@ -128,59 +133,70 @@ impl Allocator {
 
     fn hear(&mut self, change: Change) {
         match change {
-            Change::Pod(News::Is(pod)) => self.pod(&Arc::new(*pod)),
+            Change::Pod(News::Is(pod)) => self.pod(&Arc::new(*pod), Instant::now()),
             Change::Pod(News::Gone(uid)) => self.pod_gone(&uid),
             Change::Bound(uid, done) => self.bound(&uid, done),
-            Change::Retry(uid) => drop(self.fresh.insert(uid)),
+            Change::Retry(uid) => self.queue.again(&uid),
             Change::Desired(owner, desired) => {
-                self.desired.insert(owner, desired);
-                self.room = true;
+                self.gangs.wants(&owner, desired);
+                self.gang_again(&owner);
             }
+            Change::Refused(refused) => self.refused(refused),
             other => self.fact(other),
         }
     }
 
-    fn pod(&mut self, pod: &Arc<Pod>) {
+    fn pod(&mut self, pod: &Arc<Pod>, now: Instant) {
         let Some(uid) = pod.uid() else { return };
         let standing = claim::standing(pod);
         self.stuck.see(pod, matches!(standing, Standing::Having(..)));
         match standing {
             Standing::Waiting(claim) => {
-                self.ask_owner(&claim);
-                if !self.waiting.contains_key(&uid) {
-                    self.queue.insert(claim::order(&claim), uid.clone());
+                if let Some(owner) = super::gang::key(&claim)
+                    && !self.binding.contains(&uid)
+                {
+                    self.gangs.waits(&claim, claim::order(&claim), now);
+                    self.gang_again(&owner);
+                    self.ask_owner(pod, now);
                 }
-                self.fresh.insert(uid.clone());
-                self.waiting.insert(uid, *claim);
+                self.queue.waits(*claim, now);
             }
             Standing::Having(allocation, wish) => {
-                self.forget(&uid);
+                self.waits_no_more(&uid);
+                let mut terms = Terms::of(pod, wish.as_deref());
+                terms.leaves = self.leaves(pod, now);
                 let namespace = pod.namespace().unwrap_or_default();
-                if self.ledger.grant(&uid, &namespace, &pod.name_any(), allocation) {
+                if self.ledger.grant(&uid, &namespace, &pod.name_any(), allocation, terms) {
                     self.changed = true;
                 }
                 if wish.is_some_and(|wish| wish.gang.is_some())
                     && let Some((_, _, owner)) = controller(pod)
                 {
-                    self.members.entry(owner.to_owned()).or_default().insert(uid);
+                    self.gangs.has(&uid, owner);
+                    self.ask_owner(pod, now);
                 }
             }
             Standing::Broken(why) => {
-                self.forget(&uid);
-                self.teller.waits(pod, "RequestUnreadable", &why, Instant::now());
+                self.waits_no_more(&uid);
+                self.teller.waits(pod, "RequestUnreadable", &why, now);
             }
             Standing::Nothing => self.pod_gone(&uid),
         }
     }
 
+    /// When a pod that is being deleted is gone at the latest. The clock of whoever deleted it may be another.
+    fn leaves(&self, pod: &Pod, now: Instant) -> Option<Duration> {
+        pod.metadata.deletion_timestamp.as_ref()?;
+        let known = pod.uid().and_then(|uid| self.ledger.terms(&uid)?.leaves);
+        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
+        Some(known.unwrap_or(self.making.until(Duration::from_secs(u64::try_from(grace).unwrap_or_default()), now)))
+    }
+
     fn pod_gone(&mut self, uid: &str) {
-        self.forget(uid);
+        self.waits_no_more(uid);
         self.stuck.forget(uid);
         self.teller.forget(uid);
-        self.members.retain(|_, members| {
-            members.remove(uid);
-            !members.is_empty()
-        });
+        self.gangs.gone(uid);
         if self.binding.contains(uid) {
             self.gone.insert(uid.to_owned());
         } else {
@@ -193,160 +209,26 @@ impl Allocator {
             fault::point("before-release");
             self.ledger.release(uid);
             fault::point("after-release");
-            (self.room, self.changed) = (true, true);
+            self.queue.all_again();
+            self.changed = true;
         }
     }
 
     /// The pod waits no more.
-    fn forget(&mut self, uid: &str) {
-        self.fresh.remove(uid);
-        if let Some(claim) = self.waiting.remove(uid) {
-            self.queue.remove(&claim::order(&claim));
+    fn waits_no_more(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.making.forget(uid);
+        if self.ledger.end_kept(uid) {
+            self.queue.all_again();
         }
     }
 
-    /// Finds places for those that may have one now.
-    fn serve(&mut self, now: Instant) {
-        if !self.room && self.fresh.is_empty() {
-            return;
+    /// A gang is to have a turn.
+    fn gang_again(&mut self, owner: &str) {
+        self.queue.gang_again(owner);
+        if let Some(member) = self.gangs.waiting(owner).first() {
+            self.queue.again(member);
         }
-        let all = std::mem::take(&mut self.room);
-        let fresh = std::mem::take(&mut self.fresh);
-        let order: Vec<String> = self.queue.values().filter(|uid| all || fresh.contains(*uid)).cloned().collect();
-        let mut failed: HashSet<(String, String)> = HashSet::new();
-        let mut gangs: BTreeSet<String> = BTreeSet::new();
-        for uid in order {
-            if self.binding.contains(&uid) {
-                continue;
-            }
-            if self.binding.len() >= BINDINGS {
-                // The rest when these are through.
-                self.room |= all;
-                if fresh.contains(&uid) {
-                    self.fresh.insert(uid);
-                }
-                continue;
-            }
-            let Some(claim) = self.waiting.get(&uid).cloned() else { continue };
-            if let Some(owner) = gang::key(&claim) {
-                if gangs.insert(owner.clone()) {
-                    self.serve_gang(&owner, &claim, now);
-                }
-                continue;
-            }
-            // Where one found nothing, another that asks the same finds nothing either.
-            let alike = (!eligible::has_rules(&claim.pod)).then(|| {
-                let text = claim::annotation(&claim.pod, names::REQUEST).unwrap_or_default();
-                (claim.namespace.clone(), text.to_owned())
-            });
-            if alike.as_ref().is_some_and(|alike| failed.contains(alike)) && !self.teller.may_tell(&claim.uid, now) {
-                continue;
-            }
-            match self.ledger.place(&claim, self.stuck.avoid(&claim)) {
-                Ok(allocation) => self.bind(claim, allocation),
-                Err(waiting) => {
-                    self.tell_waiting(&claim, &waiting, now);
-                    failed.extend(alike);
-                }
-            }
-        }
-    }
-
-    fn serve_gang(&mut self, owner: &str, first: &Claim, now: Instant) {
-        let members: Vec<Claim> = self
-            .queue
-            .values()
-            .filter(|uid| !self.binding.contains(*uid))
-            .filter_map(|uid| self.waiting.get(uid))
-            .filter(|claim| gang::key(claim).as_deref() == Some(owner))
-            .cloned()
-            .collect();
-        let coming = self
-            .binding
-            .iter()
-            .filter(|uid| self.waiting.get(*uid).is_some_and(|claim| gang::key(claim).as_deref() == Some(owner)));
-        let there = self.members.get(owner).map_or(0, BTreeSet::len) + coming.count();
-        let Some(needed) = gang::needed(first, self.desired.get(owner).copied().flatten()) else {
-            let why = "its gang names no minimum, and its owner does not say how many replicas there are to be";
-            self.tell_waiting(first, &Waiting::Impossible(why.to_owned()), now);
-            return;
-        };
-        let waiting: Vec<&Claim> = members.iter().collect();
-        match gang::place(&mut self.ledger, &waiting, there, needed, self.stuck.avoided()) {
-            Ok(placed) => {
-                for (position, allocation) in placed {
-                    if let Some(claim) = members.get(position) {
-                        self.bind(claim.clone(), allocation);
-                    }
-                }
-            }
-            Err(why) => {
-                for claim in &members {
-                    self.tell_waiting(claim, &why, now);
-                }
-            }
-        }
-    }
-
-    fn tell_waiting(&mut self, claim: &Claim, waiting: &Waiting, now: Instant) {
-        if !self.teller.may_tell(&claim.uid, now) {
-            return;
-        }
-        let text = self.ledger.explain(waiting);
-        let reason = match waiting {
-            Waiting::Room(_) | Waiting::NoNode => "WaitingForGPU",
-            Waiting::Quota(_, true) => "WaitingForQuota",
-            Waiting::Quota(_, false) => "ExceedsQuota",
-            Waiting::Impossible(_) => "CannotBeServed",
-            Waiting::Gang(..) => "WaitingForGang",
-        };
-        tracing::debug!(pod = claim.name, namespace = claim.namespace, reason, text, "a pod waits");
-        self.teller.waits(&claim.pod, reason, &text, now);
-    }
-
-    fn bind(&mut self, claim: Claim, allocation: Allocation) {
-        fault::point("after-place");
-        self.changed = true;
-        self.binding.insert(claim.uid.clone());
-        let (client, sender) = (self.client.clone(), self.sender.clone());
-        tokio::spawn(async move {
-            let done = bound::bind(&client, &claim.pod, &allocation).await;
-            // Nobody listens any more when the loop has ended, and the process with it.
-            sender.send(Change::Bound(claim.uid.clone(), done)).ok();
-        });
-    }
-
-    fn bound(&mut self, uid: &str, done: bool) {
-        self.binding.remove(uid);
-        let gone = self.gone.remove(uid);
-        if gone || !done {
-            self.release(uid);
-        }
-        if gone {
-            return;
-        }
-        let Some(claim) = self.waiting.get(uid).cloned() else { return };
-        if done {
-            if gang::key(&claim).is_some()
-                && let Some((_, _, owner)) = controller(&claim.pod)
-            {
-                self.members.entry(owner.to_owned()).or_default().insert(uid.to_owned());
-            }
-            self.forget(uid);
-            let got = self.ledger.granted_to(uid).map(describe);
-            if let Some(text) = got {
-                tracing::info!(pod = claim.name, namespace = claim.namespace, text, "a pod got its GPUs");
-                self.teller.says(&claim.pod, "Allocated", &text, Instant::now());
-            }
-        } else {
-            let (sender, uid) = (self.sender.clone(), uid.to_owned());
-            tokio::spawn(async move {
-                tokio::time::sleep(RETRY).await;
-                sender.send(Change::Retry(uid)).ok();
-            });
-        }
-        // Others waited for a free binding.
-        self.room |= self.binding.len() + 1 == BINDINGS;
     }
 
     /// What only time changes.
@@ -358,8 +240,15 @@ impl Allocator {
                 tokio::spawn(super::replan::evict(self.client.clone(), pod));
             }
         }
+        for owner in self.gangs.due(now) {
+            self.gang_again(&owner);
+        }
+        self.keep_time(now);
         // Those that wait hear from us now and then, and try again in case anything was missed.
-        self.room |= !self.waiting.is_empty() && self.reported.elapsed() > Duration::from_secs(10);
+        if self.queue.len() > 0 && now.duration_since(self.retried) > AGAIN {
+            self.retried = now;
+            self.queue.all_again();
+        }
     }
 
     fn report(&mut self, now: Instant) {
@@ -368,19 +257,19 @@ impl Allocator {
             return;
         }
         (self.changed, self.reported) = (false, now);
-        let snapshot = report::snapshot(&mut self.ledger, &self.pools, self.waiting.len());
+        let snapshot = report::snapshot(&mut self.ledger, &self.pools, self.queue.len());
         self.reports.send_replace(Arc::new(snapshot));
     }
 
     /// Finds out how many members a gang is to have.
-    fn ask_owner(&mut self, claim: &Claim) {
-        let Some((kind, name, uid)) = controller(&claim.pod) else { return };
-        if claim.wish.gang.is_none() || self.desired.contains_key(uid) {
+    fn ask_owner(&mut self, pod: &Pod, now: Instant) {
+        let Some((kind, name, uid)) = controller(pod) else { return };
+        if !self.gangs.ask(uid, now) {
             return;
         }
-        self.desired.insert(uid.to_owned(), None);
         let (client, sender) = (self.client.clone(), self.sender.clone());
-        let (kind, name, uid, namespace) = (kind.to_owned(), name.to_owned(), uid.to_owned(), claim.namespace.clone());
+        let (kind, name, uid) = (kind.to_owned(), name.to_owned(), uid.to_owned());
+        let namespace = pod.namespace().unwrap_or_default();
         tokio::spawn(async move {
             let desired = facts::desired(&client, &kind, &namespace, &name).await;
             sender.send(Change::Desired(uid, desired)).ok();

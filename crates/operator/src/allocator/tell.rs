@@ -61,6 +61,11 @@ impl Teller {
         }
     }
 
+    /// Tells what is done for a pod.
+    pub(super) fn acts(&mut self, pod: &Pod, reason: &'static str, text: &str) {
+        self.publish(pod, Kind::Normal, reason, text);
+    }
+
     /// The pod is gone, or waits no more.
     pub(super) fn forget(&mut self, uid: &str) {
         self.told.remove(uid);

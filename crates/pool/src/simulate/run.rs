@@ -197,7 +197,7 @@ impl Run<'_> {
         // Its own place is open to it, and so is what is kept for who comes later.
         let nominated = self.nominated.take_if(|nominated| nominated.0 >= rank);
         if let Some((_, nomination)) = &nominated {
-            self.each_kept(&nomination, Inventory::unreserve)?;
+            self.each_kept(nomination, Inventory::unreserve)?;
         }
         let found: Result<Vec<Placement>, Option<Unplaced>> = if waiting.members.len() > 1 {
             let gang = Gang { members: vec![request.clone(); waiting.members.len()], minimum: waiting.minimum };
@@ -325,7 +325,10 @@ impl Run<'_> {
         let numbers: Vec<u64> = self.held.keys().copied().collect();
         let holders: Vec<Holder> = self.held.values().map(|placed| self.holder(placed)).collect();
         let at = Duration::from_secs(now);
-        let Ok(preemption) = preempt(&self.inventory, &holders, std::slice::from_ref(request), &self.budgets, at) else { return Ok(0) };
+        let Ok(preemption) = preempt(&self.inventory, &holders, std::slice::from_ref(request), &self.budgets, at)
+        else {
+            return Ok(0);
+        };
         for &victim in &preemption.victims {
             let Some(placed) = self.release(numbers[victim])? else { continue };
             let pool = placed.placement.gpus.first().and_then(|&gpu| self.inventory.gpu(gpu));

@@ -142,9 +142,8 @@ fn cheapest(inventory: &Inventory, holders: &[Holder], request: &Request, now: D
     for set in 0u32..1 << holders.len() {
         let chosen = |at: usize| set >> at & 1 == 1;
         let victims: Vec<&Holder> = (0..).zip(holders).filter(|(at, _)| chosen(*at)).map(|one| one.1).collect();
-        let may = |victim: &&Holder| {
-            !victim.leaving && victim.qos < request.qos && victim.since + victim.protection <= now
-        };
+        let may =
+            |victim: &&Holder| !victim.leaving && victim.qos < request.qos && victim.since + victim.protection <= now;
         if !victims.iter().all(may) {
             continue;
         }

@@ -7,20 +7,54 @@ use pool::{Amount, Inventory, Placement, Request};
 use types::{Bytes, Tflops};
 
 use super::amounts::{Asked, is_relative, of_card, request};
-use super::{Grant, Ledger, Usage, Waiting};
+use super::{Grant, Ledger, Terms, Usage, Waiting};
 use crate::admission::Wish;
 use crate::allocator::claim::Claim;
 use crate::allocator::eligible;
 
-/// A container: its position in the wish, what it asks, and the request made of that.
-type Part = (usize, Asked, Request);
+/// What a container asks of some kind of card.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Its position in the wish.
+    position: usize,
+    asked: Asked,
+    /// The request made of that.
+    pub(super) request: Request,
+}
 
 impl Ledger {
-    /// Finds GPUs for a claim and takes them. `avoid` names nodes that were tried in vain.
+    /// Finds GPUs for a claim and takes them, also those that are kept for it. `avoid` names nodes that were tried in vain.
     ///
     /// # Errors
-    /// Why it must wait. Nothing is taken then.
+    /// Why it must wait. Nothing is taken then, and what was kept for it still is.
     pub fn place(&mut self, claim: &Claim, avoid: &[String]) -> Result<Allocation, Waiting> {
+        self.refresh();
+        let kept = self.lift(&claim.uid);
+        let found = self.find(claim, avoid);
+        if let (Some(kept), Err(_)) = (kept, &found) {
+            self.restore(&claim.uid, kept);
+        }
+        found
+    }
+
+    fn find(&mut self, claim: &Claim, avoid: &[String]) -> Result<Allocation, Waiting> {
+        let options = self.options(claim, avoid)?;
+        let mut refused = None;
+        for parts in options {
+            match together(&mut self.inventory, &parts) {
+                Ok(placements) => return Ok(self.keep(claim, &parts, &placements)),
+                Err(request) => refused = refused.or(Some(request)),
+            }
+        }
+        let nothing = || Waiting::Impossible(format!("pool `{}` has no GPUs", claim.wish.pool));
+        Err(refused.map_or_else(nothing, Waiting::Room))
+    }
+
+    /// What to try for a claim, in order: the parts of it, for each kind of card where amounts depend on that.
+    ///
+    /// # Errors
+    /// It must wait whatever is free.
+    pub(super) fn options(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Part>>, Waiting> {
         self.refresh();
         let wish = self.with_defaults(&claim.namespace, &claim.wish);
         if wish.containers.is_empty() {
@@ -29,18 +63,23 @@ impl Ledger {
         let nodes = self.eligible(claim, avoid)?;
         let strategy = wish.strategy.or_else(|| self.pools.get(&wish.pool)?.strategy);
         let wish = Wish { strategy, ..wish };
-        let mut refused = None;
+        let mut options = Vec::new();
         for (model, card) in self.kinds_for(&wish) {
             let parts = parts(&wish, model.as_deref(), card, &nodes);
-            let asked: Vec<(u32, Asked)> = parts.iter().map(|(_, asked, request)| (request.count, *asked)).collect();
+            let asked: Vec<(u32, Asked)> = parts.iter().map(|part| (part.request.count, part.asked)).collect();
             self.check_quotas(&claim.namespace, &asked)?;
-            match together(&mut self.inventory, &parts) {
-                Ok(placements) => return Ok(self.keep(claim, &wish, &parts, &placements)),
-                Err(request) => refused = refused.or(Some(request)),
-            }
+            options.push(parts);
         }
-        let nothing = || Waiting::Impossible(format!("pool `{}` has no GPUs", wish.pool));
-        Err(refused.map_or_else(nothing, Waiting::Room))
+        Ok(options)
+    }
+
+    /// The same as requests to the crate `pool`.
+    ///
+    /// # Errors
+    /// See `options`.
+    pub fn requests(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Request>>, Waiting> {
+        let options = self.options(claim, avoid)?;
+        Ok(options.into_iter().map(|parts| parts.into_iter().map(|part| part.request).collect()).collect())
     }
 
     /// Why a claim waits, in words. Looks at every GPU.
@@ -86,11 +125,12 @@ impl Ledger {
     }
 
     /// Writes down what was taken.
-    fn keep(&mut self, claim: &Claim, wish: &Wish, parts: &[Part], placements: &[Placement]) -> Allocation {
+    fn keep(&mut self, claim: &Claim, parts: &[Part], placements: &[Placement]) -> Allocation {
+        let wish = &claim.wish;
         let mut containers: BTreeMap<String, Vec<Share>> = BTreeMap::new();
         let mut taken: BTreeMap<String, Vec<Option<Placement>>> = BTreeMap::new();
         let mut node = String::new();
-        for ((position, asked, _), placement) in parts.iter().zip(placements) {
+        for (Part { position, asked, .. }, placement) in parts.iter().zip(placements) {
             let Some(container) = wish.containers.get(*position) else { continue };
             node = self.inventory.node(placement.node).map(|node| node.name.clone()).unwrap_or_default();
             for &index in &placement.gpus {
@@ -114,16 +154,15 @@ impl Ledger {
             }
         }
         let allocation = Allocation { node, containers };
-        let usage = Usage::of(&allocation);
-        self.used.entry(claim.namespace.clone()).or_default().add(usage);
         let grant = Grant {
             namespace: claim.namespace.clone(),
             name: claim.name.clone(),
             allocation: allocation.clone(),
             taken: taken.into_values().flatten().collect(),
-            usage,
+            usage: Usage::of(&allocation),
+            terms: Terms::of(&claim.pod, Some(wish)),
         };
-        self.grants.insert(claim.uid.clone(), grant);
+        self.write(&claim.uid, grant);
         allocation
     }
 }
@@ -141,10 +180,10 @@ fn parts(wish: &Wish, model: Option<&str>, card: Amount, nodes: &[String]) -> Ve
                 request.model = Some(model.to_owned());
             }
             request.nodes = nodes.to_vec();
-            (position, asked, request)
+            Part { position, asked, request }
         })
         .collect();
-    parts.sort_by_key(|(position, _, request)| {
+    parts.sort_by_key(|Part { position, request, .. }| {
         (std::cmp::Reverse((request.count, request.amount.vram, request.amount.tflops)), *position)
     });
     parts
@@ -162,7 +201,7 @@ fn together(inventory: &mut Inventory, parts: &[Part]) -> Result<Vec<Placement>,
     // The node that suits the largest part best does not suit the rest: try the others one by one.
     let nodes: Vec<String> = inventory.nodes().iter().map(|node| node.name.clone()).collect();
     let allowed = |node: &String| {
-        parts.first().is_some_and(|(_, _, request)| request.nodes.is_empty() || request.nodes.contains(node))
+        parts.first().is_some_and(|part| part.request.nodes.is_empty() || part.request.nodes.contains(node))
     };
     for node in nodes.iter().filter(|node| allowed(node)) {
         if let Ok(placements) = attempt(inventory, parts, Some(node)) {
@@ -174,8 +213,8 @@ fn together(inventory: &mut Inventory, parts: &[Part]) -> Result<Vec<Placement>,
 
 fn attempt(inventory: &mut Inventory, parts: &[Part], node: Option<&String>) -> Result<Vec<Placement>, Box<Request>> {
     let mut taken: Vec<Placement> = Vec::new();
-    for (_, _, request) in parts {
-        let mut request = request.clone();
+    for part in parts {
+        let mut request = part.request.clone();
         let here = taken.first().and_then(|placement| inventory.node(placement.node)).map(|node| node.name.clone());
         if let Some(here) = here.or_else(|| node.cloned()) {
             request.nodes = vec![here];

@@ -1,63 +1,9 @@
-use std::sync::Arc;
-
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::json;
 use types::{Bytes, Tflops};
 
+use super::testing::{asks, card, claim_of, free, ledger};
 use super::*;
-use crate::Settings;
-use crate::admission::{Decision, decide};
-use crate::allocator::Standing;
-use crate::allocator::claim::{Claim, standing};
-
-fn card(node: &str, index: u32, gib: u64) -> Card {
-    Card {
-        node: node.to_owned(),
-        index,
-        model: "SOFT".to_owned(),
-        vendor: "TensorFusion".to_owned(),
-        amount: Amount::new(Tflops::new(20), Bytes::from_gib(gib)),
-        ready: true,
-        ..Card::default()
-    }
-}
-
-/// Two nodes with two cards of 8 GiB and 20 TFLOPS each.
-fn ledger() -> Ledger {
-    let mut ledger = Ledger::default();
-    for (name, node, index) in [("gpu-a0", "a", 0), ("gpu-a1", "a", 1), ("gpu-b0", "b", 0), ("gpu-b1", "b", 1)] {
-        ledger.set_card(name, Some(card(node, index, 8)));
-    }
-    for node in ["a", "b"] {
-        ledger.set_node(node, Some(NodeFacts { ready: true, ..NodeFacts::default() }));
-    }
-    ledger
-}
-
-/// A pod as the webhook would leave it, and as a claim.
-fn claim_of(uid: &str, annotations: Value, spec: Value) -> Claim {
-    let pod = json!({
-        "metadata": {"name": uid, "namespace": "ns", "uid": uid, "labels": {"tensor-fusion.ai/enabled": "true"},
-            "annotations": annotations, "creationTimestamp": "2026-01-01T00:00:00Z",
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "owner", "controller": true}]},
-        "spec": spec,
-    });
-    let Ok(Decision::Changed { pod, .. }) = decide(&pod, "ns", &Settings::default(), 0) else { panic!("{pod}") };
-    let pod: Pod = serde_json::from_value(pod).unwrap();
-    match standing(&Arc::new(pod)) {
-        Standing::Waiting(claim) => *claim,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn asks(uid: &str, vram: &str, tflops: &str) -> Claim {
-    let annotations = json!({"tensor-fusion.ai/vram-limit": vram, "tensor-fusion.ai/tflops-limit": tflops});
-    claim_of(uid, annotations, json!({"containers": [{"name": "main"}]}))
-}
-
-fn free(ledger: &mut Ledger) -> Vec<u64> {
-    ledger.inventory().gpus().iter().map(|gpu| gpu.free.vram.get() >> 30).collect()
-}
+use crate::allocator::claim::Claim;
 
 #[test]
 fn what_is_placed_is_taken_once_and_given_back_once() {
@@ -66,7 +12,7 @@ fn what_is_placed_is_taken_once_and_given_back_once() {
     assert_eq!((allocation.node.as_str(), allocation.gpus()), ("a", vec!["gpu-a0"]));
     assert_eq!(free(&mut ledger), [2, 8, 8, 8]);
     // The pod comes by in the watch with what we wrote.
-    assert!(!ledger.grant("p1", "ns", "p1", allocation));
+    assert!(!ledger.grant("p1", "ns", "p1", allocation, Terms::default()));
     assert_eq!(free(&mut ledger), [2, 8, 8, 8]);
     assert_eq!(ledger.used("ns").workers, 1);
     assert!(ledger.release("p1"));
@@ -86,7 +32,7 @@ fn a_ledger_filled_from_pods_is_the_one_that_placed_them() {
     }
     // Pods are seen before GPUs, and GPUs in another order.
     for (uid, allocation) in &granted {
-        second.grant(uid, "ns", uid, allocation.clone());
+        second.grant(uid, "ns", uid, allocation.clone(), Terms::default());
     }
     for (name, node, index) in [("gpu-b1", "b", 1), ("gpu-a1", "a", 1), ("gpu-b0", "b", 0), ("gpu-a0", "a", 0)] {
         second.set_card(name, Some(card(node, index, 8)));

@@ -66,10 +66,12 @@ impl Allocator {
             Change::Quota(News::Gone(path)) => {
                 path.split_once('/').is_some_and(|(namespace, name)| self.ledger.set_quota(namespace, name, None))
             }
-            Change::Pod(_) | Change::Bound(..) | Change::Retry(_) | Change::Desired(..) => false,
+            Change::Pod(_) | Change::Bound(..) | Change::Retry(_) | Change::Desired(..) | Change::Refused(_) => false,
         };
-        self.room |= changed;
-        self.changed |= changed;
+        if changed {
+            self.queue.all_again();
+            self.changed = true;
+        }
     }
 
     fn complete(&mut self, kind: &'static str) -> bool {

@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::allocator::ledger::testing::{asks_as, claim_of, free, ledger};
+
+const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+struct About {
+    spared: BTreeMap<String, Duration>,
+    desired: BTreeMap<String, usize>,
+    avoid: BTreeMap<String, Vec<String>>,
+}
+
+impl About {
+    fn new() -> Self {
+        Self { spared: BTreeMap::new(), desired: BTreeMap::new(), avoid: BTreeMap::new() }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { scope: Scope::Cluster, now: NOW, spared: &self.spared, desired: &self.desired, avoid: &self.avoid }
+    }
+}
+
+/// Four cards of 8 GiB, each with a pod of 6 GiB.
+fn crowded(classes: [&str; 4]) -> Ledger {
+    let mut ledger = ledger();
+    for (number, qos) in classes.into_iter().enumerate() {
+        ledger.place(&asks_as(&format!("p{number}"), "6Gi", qos), &[]).unwrap();
+    }
+    ledger
+}
+
+fn victims(plan: &Plan) -> Vec<&str> {
+    plan.victims.iter().map(|victim| victim.uid.as_str()).collect()
+}
+
+#[test]
+fn the_place_of_a_victim_is_kept_until_it_is_taken() {
+    let mut ledger = crowded(["medium", "low", "high", "medium"]);
+    let about = About::new();
+    let claim = asks_as("big", "5Gi", "high");
+    assert!(ledger.place(&claim, &[]).is_err() && ledger.has_lesser(claim.wish.qos));
+    let plan = plan(&mut ledger, &claim, &about.rules()).unwrap();
+    assert_eq!(victims(&plan), ["p1"]);
+    ledger.keep_for(&claim, &plan.placements);
+    ledger.leaves("p1", Some(NOW + Duration::from_secs(90)));
+    assert_eq!(ledger.kept_for("big").unwrap().node, "a");
+    // While the victim ends nobody gets what is left beside it, and then only who it is kept for.
+    assert!(ledger.place(&asks_as("small", "2Gi", "low"), &[]).unwrap().gpus() != ["gpu-a1"]);
+    assert!(ledger.release("p1"));
+    assert_eq!(free(&mut ledger), [0, 8, 2, 2], "the small one is beside another");
+    assert!(ledger.place(&asks_as("thief", "6Gi", "critical"), &[]).is_err());
+    // A card comes, so the inventory is made anew; what is kept stays kept.
+    ledger.set_card("gpu-a1", Some(crate::allocator::ledger::testing::card("a", 1, 9)));
+    assert!(ledger.place(&asks_as("thief", "6Gi", "critical"), &[]).is_err());
+    assert_eq!(ledger.place(&claim, &[]).unwrap().gpus(), ["gpu-a1"]);
+    assert!(ledger.kept_for("big").is_none());
+    assert!(ledger.place(&asks_as("beside", "4Gi", "low"), &[]).is_ok());
+}
+
+#[test]
+fn a_place_kept_for_a_lower_class_gives_way() {
+    let mut ledger = crowded(["low", "low", "low", "low"]);
+    let claim = asks_as("medium", "8Gi", "medium");
+    let plan = plan(&mut ledger, &claim, &About::new().rules()).unwrap();
+    ledger.keep_for(&claim, &plan.placements);
+    ledger.release(&plan.victims[0].uid);
+    let critical = asks_as("critical", "8Gi", "critical");
+    assert!(ledger.place(&critical, &[]).is_err());
+    assert!(!ledger.end_kept_below("default", types::Qos::Medium));
+    assert!(ledger.end_kept_below("default", critical.wish.qos));
+    assert!(ledger.place(&critical, &[]).is_ok());
+}
+
+#[test]
+fn after_a_restart_those_who_leave_make_the_room_and_nobody_else_goes() {
+    let mut ledger = crowded(["low", "medium", "low", "low"]);
+    let about = About::new();
+    let claim = asks_as("big", "8Gi", "high");
+    ledger.leaves("p1", Some(NOW + Duration::from_secs(1)));
+    let first = plan(&mut ledger, &claim, &about.rules()).unwrap();
+    assert_eq!((victims(&first).len(), first.placements.len()), (0, 1));
+    ledger.keep_for(&claim, &first.placements);
+    // A second one needs another place, so another victim.
+    let second = asks_as("second", "8Gi", "high");
+    let found = plan(&mut ledger, &second, &about.rules()).unwrap();
+    assert_eq!(victims(&found), ["p0"]);
+    ledger.end_kept("big");
+    // Who should be gone and is not, is neither room nor victim.
+    ledger.leaves("p1", Some(NOW));
+    assert_eq!(victims(&plan(&mut ledger, &claim, &about.rules()).unwrap()), ["p0"]);
+}
+
+#[test]
+fn who_may_not_be_evicted_stays() {
+    let protected = json!({"tensor-fusion.ai/vram-limit": "6Gi", "tensor-fusion.ai/tflops-limit": "1",
+        "tensor-fusion.ai/qos": "low", "tensor-fusion.ai/eviction-protection": "1h30m"});
+    let mut ledger = ledger();
+    let spec = json!({"containers": [{"name": "main"}]});
+    let first = claim_of("p0", protected, spec.clone());
+    assert_eq!(first.wish.eviction_protection, Some(5400));
+    ledger.place(&first, &[]).unwrap();
+    for number in 1..4 {
+        ledger.place(&asks_as(&format!("p{number}"), "6Gi", "low"), &[]).unwrap();
+    }
+    let mut about = About::new();
+    let claim = asks_as("big", "8Gi", "medium");
+    let created = Duration::from_secs(u64::try_from(claim.created).unwrap());
+    let at = |rules: Rules<'_>, after: u64, ledger: &mut Ledger| {
+        let rules = Rules { now: created + Duration::from_secs(after), ..rules };
+        plan(ledger, &claim, &rules).map(|plan| victims(&plan).join(","))
+    };
+    assert_eq!(at(about.rules(), 5399, &mut ledger).unwrap(), "p1");
+    assert_eq!(at(about.rules(), 5400, &mut ledger).unwrap(), "p0");
+    // A budget refused.
+    for number in 1..4 {
+        about.spared.insert(format!("p{number}"), created + Duration::from_secs(20));
+    }
+    let why = at(about.rules(), 10, &mut ledger).unwrap_err().unwrap();
+    assert_eq!((why.holders, why.protected), (4, 4));
+    assert_eq!(at(about.rules(), 20, &mut ledger).unwrap(), "p1");
+    let off = Rules { scope: Scope::Never, ..about.rules() };
+    assert_eq!(at(off, 6000, &mut ledger), Err(None));
+    // Equals never go.
+    let equal = asks_as("equal", "8Gi", "low");
+    assert!(!ledger.has_lesser(equal.wish.qos));
+    assert_eq!(plan(&mut ledger, &equal, &about.rules()).unwrap_err().unwrap().not_lower, 4);
+}
+
+#[test]
+fn others_namespaces_higher_priorities_and_the_polite_are_left_alone() {
+    let spec = json!({"containers": [{"name": "main"}]});
+    let with = |uid: &str, qos: &str, more: serde_json::Value| {
+        let mut spec = spec.clone();
+        json_patch::merge(&mut spec, &more);
+        let annotations = json!({"tensor-fusion.ai/vram-limit": "6Gi", "tensor-fusion.ai/tflops-limit": "1", "tensor-fusion.ai/qos": qos});
+        claim_of(uid, annotations, spec)
+    };
+    let mut ledger = ledger();
+    for number in 0..4 {
+        let priority = json!({"priority": if number == 2 { 0 } else { 1000 }});
+        let mut claim = with(&format!("p{number}"), "low", priority);
+        claim.namespace = format!("ns{number}");
+        ledger.place(&claim, &[]).unwrap();
+    }
+    let about = About::new();
+    let low = with("low", "high", json!({}));
+    assert_eq!(victims(&plan(&mut ledger, &low, &about.rules()).unwrap()), ["p2"]);
+    let own = Rules { scope: Scope::Namespace, ..about.rules() };
+    assert!(plan(&mut ledger, &low, &own).is_err());
+    let mut high = with("high", "high", json!({"priority": 1000}));
+    assert_eq!(victims(&plan(&mut ledger, &high, &about.rules()).unwrap()), ["p0"]);
+    high.namespace = "ns3".to_owned();
+    assert_eq!(victims(&plan(&mut ledger, &high, &own).unwrap()), ["p3"]);
+    let polite = with("polite", "high", json!({"preemptionPolicy": "Never", "priority": 1000}));
+    assert_eq!(plan(&mut ledger, &polite, &about.rules()), Err(None));
+}
+
+fn member(uid: &str, vram: &str, qos: &str, minimum: u32) -> Claim {
+    let annotations = json!({"tensor-fusion.ai/vram-limit": vram, "tensor-fusion.ai/tflops-limit": "1",
+        "tensor-fusion.ai/qos": qos, "tensor-fusion.ai/gang-enabled": "true", "tensor-fusion.ai/gang-min-members": minimum.to_string()});
+    claim_of(uid, annotations, json!({"containers": [{"name": "main"}]}))
+}
+
+#[test]
+fn a_gang_goes_whole_or_loses_what_is_beyond_its_minimum() {
+    for (minimum, expected) in [(2, vec!["g0"]), (3, vec!["g0", "g1", "g2"]), (0, vec!["g0", "g1", "g2"])] {
+        let mut ledger = ledger();
+        for number in 0..3 {
+            ledger.place(&member(&format!("g{number}"), "8Gi", "low", minimum), &[]).unwrap();
+        }
+        ledger.place(&asks_as("high", "8Gi", "high"), &[]).unwrap();
+        let found = plan(&mut ledger, &asks_as("big", "8Gi", "medium"), &About::new().rules()).unwrap();
+        assert_eq!(victims(&found), expected, "minimum {minimum}");
+    }
+    // Its owner says how many it needs, where it says nothing itself.
+    let mut ledger = ledger();
+    for number in 0..4 {
+        ledger.place(&member(&format!("g{number}"), "8Gi", "low", 0), &[]).unwrap();
+    }
+    let mut about = About::new();
+    about.desired.insert("owner".to_owned(), 3);
+    assert_eq!(victims(&plan(&mut ledger, &asks_as("big", "8Gi", "medium"), &about.rules()).unwrap()), ["g0"]);
+}
+
+#[test]
+fn a_gang_gets_room_for_all_that_it_needs_or_nobody_goes() {
+    let mut ledger = crowded(["low", "low", "high", "low"]);
+    ledger.release("p3");
+    let members: Vec<Claim> = (0..4).map(|number| member(&format!("g{number}"), "7Gi", "medium", 3)).collect();
+    let members: Vec<&Claim> = members.iter().collect();
+    let about = About::new();
+    let plans = plan_gang(&mut ledger, &members, 3, &about.rules()).unwrap();
+    let mut gone: Vec<&str> = plans.iter().flat_map(|(_, plan)| victims(plan)).collect();
+    gone.sort_unstable();
+    assert_eq!((plans.len(), gone), (3, vec!["p0", "p1"]));
+    // What is kept for it is nobody else's, and the gang gets it when the victims are gone.
+    assert!(ledger.place(&asks_as("thief", "7Gi", "low"), &[]).is_err());
+    let place = |ledger: &mut Ledger| crate::allocator::gang::place(ledger, &members, 0, 3, &BTreeMap::new());
+    assert!(place(&mut ledger).is_err());
+    ledger.release("p0");
+    assert!(place(&mut ledger).is_err());
+    assert!(ledger.place(&asks_as("thief", "7Gi", "low"), &[]).is_err(), "what was kept is kept again");
+    ledger.release("p1");
+    assert_eq!(place(&mut ledger).unwrap().len(), 3);
+    for number in 0..3 {
+        ledger.release(&format!("g{number}"));
+    }
+    // Room for four there can never be: one card is a high one's.
+    assert!(plan_gang(&mut ledger, &members, 4, &about.rules()).is_err());
+    assert_eq!(free(&mut ledger), [8, 8, 2, 8]);
+    assert!(ledger.place(&asks_as("any", "8Gi", "low"), &[]).is_ok(), "nothing is kept");
+}
+
+#[test]
+fn a_big_pod_that_waits_gets_a_place_kept() {
+    let mut ledger = crowded(["medium", "medium", "medium", "medium"]);
+    let big = asks_as("big", "8Gi", "medium");
+    assert!(ledger.nominate(&big, &[]).unwrap());
+    let node = ledger.kept_for("big").unwrap().node.clone();
+    assert_eq!(node, "a");
+    assert_eq!(ledger.nominate(&asks_as("huge", "9Gi", "medium"), &[]), Ok(false));
+    // Small ones come and go, and never get what the big one waits for.
+    for number in 0..3 {
+        assert!(ledger.place(&asks_as(&format!("s{number}"), "2Gi", "medium"), &[]).unwrap().gpus() != ["gpu-a0"]);
+    }
+    assert!(ledger.place(&asks_as("s3", "2Gi", "medium"), &[]).is_err());
+    ledger.release("p0");
+    assert_eq!(ledger.place(&big, &[]).unwrap().gpus(), ["gpu-a0"]);
+}
