@@ -26,3 +26,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.webhook.progressiveMigration }}{{ $names = append $names "nvidia.com/gpu" }}{{ end -}}
 [{{ range $index, $name := $names }}{{ if $index }}, {{ end }}'{{ $name }}'{{ end }}]
 {{- end }}
+
+{{/* Strings as a list in CEL. */}}
+{{- define "tensor-fusion.strings" -}}
+[{{ range $index, $one := . }}{{ if $index }}, {{ end }}'{{ $one }}'{{ end }}]
+{{- end }}
+
+{{/* Keys of a domain as a list in CEL, from the domain and the names. */}}
+{{- define "tensor-fusion.keys" -}}
+{{- $domain := first . -}}
+[{{ range $index, $name := last . }}{{ if $index }}, {{ end }}'{{ $domain }}/{{ $name }}'{{ end }}]
+{{- end }}
