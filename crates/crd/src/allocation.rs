@@ -14,6 +14,30 @@ pub struct Allocation {
     pub node: String,
     /// What each container has, in order of its device ordinals. Containers without GPUs are absent.
     pub containers: BTreeMap<String, Vec<Share>>,
+    /// When containers run that are no main ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, Phase>,
+}
+
+/// When a container runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// With the other main ones, until the pod ends.
+    #[default]
+    Main,
+    /// An init container that always restarts: as long as the pod.
+    Sidecar,
+    /// An ordinary init container: it has ended before main ones start, and before the next one does.
+    Init,
+}
+
+impl Phase {
+    /// Whether this is a main container.
+    #[must_use]
+    pub fn is_main(&self) -> bool {
+        *self == Self::Main
+    }
 }
 
 /// A part of one GPU.
@@ -59,6 +83,12 @@ impl Allocation {
         gpus.sort_unstable();
         gpus.dedup();
         gpus
+    }
+
+    /// When a container runs.
+    #[must_use]
+    pub fn phase(&self, container: &str) -> Phase {
+        self.phases.get(container).copied().unwrap_or_default()
     }
 
     /// Every share.

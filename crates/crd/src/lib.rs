@@ -26,7 +26,7 @@ mod schema;
 mod unused;
 mod workload;
 
-pub use allocation::{Allocation, Share};
+pub use allocation::{Allocation, Phase, Share};
 pub use autoscaling::{AutoScaling, AutoSetResources, CronScalingRule, ExternalScaler, SecretReference};
 pub use cluster::{
     ClusterPhase, ClusterPool, ComputingVendor, ComputingVendorParams, TensorFusionCluster, TensorFusionClusterSpec,

@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use crd::Phase;
 use pool::{Isolation, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +43,9 @@ pub enum Mode {
 pub struct ContainerWish {
     /// Container.
     pub name: String,
+    /// When it runs.
+    #[serde(default, skip_serializing_if = "Phase::is_main")]
+    pub phase: Phase,
     /// GPUs.
     pub gpus: u32,
     /// Guaranteed compute.
@@ -206,6 +210,17 @@ fn names(pod: &Value) -> impl Iterator<Item = &Value> {
     containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(_, container)| container)
 }
 
+/// When a container runs, by its name.
+fn phase(pod: &Value, name: &str) -> Phase {
+    match containers(pod, "initContainers").find(|(of, _)| *of == name) {
+        None => Phase::Main,
+        Some((_, container)) if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") => {
+            Phase::Sidecar
+        }
+        Some(_) => Phase::Init,
+    }
+}
+
 /// A resource of a container: from its limits, else from its requests.
 fn resource<'a>(container: &'a Value, name: &str) -> Option<&'a Value> {
     let resources = container.get("resources")?;
@@ -248,6 +263,7 @@ fn by_resources(pod: &Value, dialect: Dialect) -> Result<Vec<ContainerWish>, Ref
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         wishes.push(ContainerWish {
             name: name.to_owned(),
+            phase: phase(pod, name),
             gpus: narrow(gpus.unwrap_or(1)),
             tflops_request: None,
             tflops_limit: None,
@@ -437,6 +453,7 @@ impl<'a> Reader<'a> {
         }
         let wish = |name: &&str| ContainerWish {
             name: (*name).to_owned(),
+            phase: phase(self.pod, name),
             gpus,
             tflops_request,
             tflops_limit,

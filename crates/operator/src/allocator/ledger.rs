@@ -8,6 +8,7 @@ mod keep;
 mod place;
 mod quota;
 mod terms;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -375,10 +376,9 @@ impl Ledger {
         true
     }
 
-    /// Takes every share of an allocation that can be taken.
+    /// Takes everything of an allocation that can be taken.
     fn take(&mut self, allocation: &Allocation) -> Vec<Option<Placement>> {
-        let shares: Vec<crd::Share> = allocation.shares().cloned().collect();
-        shares.iter().map(|share| self.take_share(share)).collect()
+        together::taken_by(allocation).iter().map(|share| self.take_share(share)).collect()
     }
 
     fn take_share(&mut self, share: &crd::Share) -> Option<Placement> {
@@ -405,6 +405,8 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]

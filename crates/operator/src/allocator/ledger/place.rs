@@ -1,26 +1,15 @@
 //! Finding a place for a claim.
 
-use std::collections::BTreeMap;
-
-use crd::{Allocation, Share};
-use pool::{Amount, Inventory, Placement, Request};
+use crd::{Allocation, Phase, Share};
+use pool::{Amount, Placement, Request};
 use types::{Bytes, Tflops};
 
-use super::amounts::{Asked, is_relative, of_card, request};
+use super::amounts::{is_relative, of_card, request};
+use super::together::{Found, Part, together};
 use super::{Grant, Ledger, Terms, Usage, Waiting};
 use crate::admission::Wish;
 use crate::allocator::claim::Claim;
 use crate::allocator::eligible;
-
-/// What a container asks of some kind of card.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    /// Its position in the wish.
-    position: usize,
-    asked: Asked,
-    /// The request made of that.
-    pub(super) request: Request,
-}
 
 impl Ledger {
     /// Finds GPUs for a claim and takes them, also those that are kept for it. `avoid` names nodes that were tried in vain.
@@ -42,7 +31,7 @@ impl Ledger {
         let mut refused = None;
         for parts in options {
             match together(&mut self.inventory, &parts) {
-                Ok(placements) => return Ok(self.keep(claim, &parts, &placements)),
+                Ok(found) => return self.keep(claim, &parts, found),
                 Err(request) => refused = refused.or(Some(request)),
             }
         }
@@ -66,8 +55,7 @@ impl Ledger {
         let mut options = Vec::new();
         for (model, card) in self.kinds_for(&wish) {
             let parts = parts(&wish, model.as_deref(), card, &nodes);
-            let asked: Vec<(u32, Asked)> = parts.iter().map(|part| (part.request.count, part.asked)).collect();
-            self.check_quotas(&claim.namespace, &asked)?;
+            self.check_quotas(&claim.namespace, &parts)?;
             options.push(parts);
         }
         Ok(options)
@@ -79,7 +67,7 @@ impl Ledger {
     /// See `options`.
     pub fn requests(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Request>>, Waiting> {
         let options = self.options(claim, avoid)?;
-        Ok(options.into_iter().map(|parts| parts.into_iter().map(|part| part.request).collect()).collect())
+        Ok(options.into_iter().map(requests_of).collect())
     }
 
     /// Why a claim waits, in words. Looks at every GPU.
@@ -124,22 +112,23 @@ impl Ledger {
         vec![(None, Amount::default())]
     }
 
-    /// Writes down what was taken.
-    fn keep(&mut self, claim: &Claim, parts: &[Part], placements: &[Placement]) -> Allocation {
+    /// Writes down what was found.
+    fn keep(&mut self, claim: &Claim, parts: &[Part], found: Found) -> Result<Allocation, Waiting> {
         let wish = &claim.wish;
-        let mut containers: BTreeMap<String, Vec<Share>> = BTreeMap::new();
-        let mut taken: BTreeMap<String, Vec<Option<Placement>>> = BTreeMap::new();
-        let mut node = String::new();
-        for (Part { position, asked, .. }, placement) in parts.iter().zip(placements) {
+        let mut allocation = Allocation::default();
+        for (Part { position, asked, phase, .. }, placement) in parts.iter().zip(&found.placements) {
             let Some(container) = wish.containers.get(*position) else { continue };
-            node = self.inventory.node(placement.node).map(|node| node.name.clone()).unwrap_or_default();
-            for &index in &placement.gpus {
-                let Some(gpu) = self.inventory.gpu(index) else { continue };
+            let node = self.inventory.node(placement.node).map(|node| node.name.clone());
+            allocation.node = node.unwrap_or_default();
+            if !phase.is_main() {
+                allocation.phases.insert(container.name.clone(), *phase);
+            }
+            for gpu in placement.gpus.iter().filter_map(|&index| self.inventory.gpu(index)) {
                 let limit = Amount::new(
                     asked.tflops_limit.unwrap_or(gpu.card.tflops),
                     asked.vram_limit.unwrap_or(gpu.card.vram),
                 );
-                containers.entry(container.name.clone()).or_default().push(Share {
+                allocation.containers.entry(container.name.clone()).or_default().push(Share {
                     gpu: gpu.uuid.clone(),
                     tflops: placement.amount.tflops,
                     vram: placement.amount.vram,
@@ -149,25 +138,39 @@ impl Ledger {
                     guaranteed: placement.guaranteed,
                     exclusive: placement.exclusive,
                 });
-                let one = Placement { gpus: vec![index], ..placement.clone() };
-                taken.entry(container.name.clone()).or_default().push(Some(one));
             }
         }
-        let allocation = Allocation { node, containers };
-        let grant = Grant {
-            namespace: claim.namespace.clone(),
-            name: claim.name.clone(),
-            allocation: allocation.clone(),
-            taken: taken.into_values().flatten().collect(),
-            usage: Usage::of(&allocation),
-            terms: Terms::of(&claim.pod, Some(wish)),
-        };
-        self.write(&claim.uid, grant);
-        allocation
+        let usage = Usage::of(&allocation);
+        let mut taken: Vec<Option<Placement>> = found.taken.into_iter().map(Some).collect();
+        if parts.iter().any(|part| part.phase == Phase::Init) {
+            // What init containers share is only known now.
+            for placement in taken.drain(..).flatten() {
+                self.stale |= self.inventory.give_back(&placement).is_err();
+            }
+            self.check_usage(&claim.namespace, usage)?;
+            taken = self.take(&allocation);
+        }
+        let (namespace, name) = (claim.namespace.clone(), claim.name.clone());
+        let terms = Terms::of(&claim.pod, Some(wish));
+        self.write(&claim.uid, Grant { namespace, name, allocation: allocation.clone(), taken, usage, terms });
+        Ok(allocation)
     }
 }
 
-/// One part for each container, the largest first: where it fits, the rest may too.
+/// What to ask the crate `pool` where init containers cannot be told from others: without those that need no more than the
+/// largest of the others has.
+fn requests_of(parts: Vec<Part>) -> Vec<Request> {
+    let others: Vec<Request> =
+        parts.iter().filter(|part| part.phase == Phase::Main).map(|part| part.request.clone()).collect();
+    let covered = |part: &Part| {
+        let does = |other: &Request| other.count >= part.request.count && other.amount.covers(part.request.amount);
+        part.phase == Phase::Init && others.iter().any(does)
+    };
+    parts.into_iter().filter(|part| !covered(part)).map(|part| part.request).collect()
+}
+
+/// One part for each container. Those that end early come last, and of the rest the largest first: where it fits, the others
+/// may too.
 fn parts(wish: &Wish, model: Option<&str>, card: Amount, nodes: &[String]) -> Vec<Part> {
     let mut parts: Vec<Part> = wish
         .containers
@@ -180,55 +183,12 @@ fn parts(wish: &Wish, model: Option<&str>, card: Amount, nodes: &[String]) -> Ve
                 request.model = Some(model.to_owned());
             }
             request.nodes = nodes.to_vec();
-            Part { position, asked, request }
+            Part { position, asked, phase: container.phase, request }
         })
         .collect();
-    parts.sort_by_key(|Part { position, request, .. }| {
-        (std::cmp::Reverse((request.count, request.amount.vram, request.amount.tflops)), *position)
+    parts.sort_by_key(|Part { position, phase, request, .. }| {
+        let size = (request.count, request.amount.vram, request.amount.tflops);
+        (*phase == Phase::Init, std::cmp::Reverse(size), *position)
     });
     parts
-}
-
-/// Takes all parts on one node, or nothing: then the part that did not fit.
-fn together(inventory: &mut Inventory, parts: &[Part]) -> Result<Vec<Placement>, Box<Request>> {
-    let first = match attempt(inventory, parts, None) {
-        Ok(placements) => return Ok(placements),
-        Err(request) => request,
-    };
-    if parts.len() < 2 {
-        return Err(first);
-    }
-    // The node that suits the largest part best does not suit the rest: try the others one by one.
-    let nodes: Vec<String> = inventory.nodes().iter().map(|node| node.name.clone()).collect();
-    let allowed = |node: &String| {
-        parts.first().is_some_and(|part| part.request.nodes.is_empty() || part.request.nodes.contains(node))
-    };
-    for node in nodes.iter().filter(|node| allowed(node)) {
-        if let Ok(placements) = attempt(inventory, parts, Some(node)) {
-            return Ok(placements);
-        }
-    }
-    Err(first)
-}
-
-fn attempt(inventory: &mut Inventory, parts: &[Part], node: Option<&String>) -> Result<Vec<Placement>, Box<Request>> {
-    let mut taken: Vec<Placement> = Vec::new();
-    for part in parts {
-        let mut request = part.request.clone();
-        let here = taken.first().and_then(|placement| inventory.node(placement.node)).map(|node| node.name.clone());
-        if let Some(here) = here.or_else(|| node.cloned()) {
-            request.nodes = vec![here];
-        }
-        match pool::place(inventory, &request) {
-            Some(placement) if inventory.take(&placement).is_ok() => taken.push(placement),
-            _ => {
-                for placement in taken.iter().rev() {
-                    // What was just taken can be given back.
-                    inventory.give_back(placement).ok();
-                }
-                return Err(Box::new(request));
-            }
-        }
-    }
-    Ok(taken)
 }

@@ -1,9 +1,9 @@
 //! What namespaces use, and what they may.
 
-use crd::{Allocation, GPUResourceQuotaSpec, Resource};
+use crd::{Allocation, GPUResourceQuotaSpec, Phase, Resource};
 use pool::Amount;
 
-use super::amounts::Asked;
+use super::together::{Part, requested, total};
 use super::{Ledger, Waiting};
 use crate::admission::{ContainerWish, Wish};
 
@@ -22,13 +22,10 @@ impl Usage {
     /// Of a pod.
     #[must_use]
     pub fn of(allocation: &Allocation) -> Self {
-        let mut usage = Self { workers: 1, ..Self::default() };
-        for share in allocation.shares() {
-            let limit = Amount::new(share.tflops_limit.unwrap_or(share.tflops), share.vram_limit.unwrap_or(share.vram));
-            usage.requests = plus(usage.requests, Amount::new(share.tflops, share.vram));
-            usage.limits = plus(usage.limits, limit);
-        }
-        usage
+        let limit = |share: &crd::Share| {
+            Amount::new(share.tflops_limit.unwrap_or(share.tflops), share.vram_limit.unwrap_or(share.vram))
+        };
+        Self { requests: total(allocation, requested), limits: total(allocation, limit), workers: 1 }
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -84,12 +81,22 @@ impl Ledger {
         wish
     }
 
-    /// Whether every quota of the namespace allows one more pod with these containers.
-    pub(super) fn check_quotas(&self, namespace: &str, asked: &[(u32, Asked)]) -> Result<(), Waiting> {
+    /// Whether every quota of the namespace allows one more pod with these containers. What init containers share is not
+    /// known yet: they count for themselves only.
+    pub(super) fn check_quotas(&self, namespace: &str, parts: &[Part]) -> Result<(), Waiting> {
         let Some(quotas) = self.quotas.get(namespace).filter(|quotas| !quotas.is_empty()) else { return Ok(()) };
         let used = self.used(namespace);
         for spec in quotas.values() {
-            check(spec, asked, used)?;
+            check(spec, parts, used)?;
+        }
+        Ok(())
+    }
+
+    /// Whether every quota of the namespace allows so much more.
+    pub(super) fn check_usage(&self, namespace: &str, usage: Usage) -> Result<(), Waiting> {
+        let used = self.used(namespace);
+        for total in self.quotas.get(namespace).into_iter().flatten().filter_map(|(_, spec)| spec.total.as_ref()) {
+            check_total(total, usage, used)?;
         }
         Ok(())
     }
@@ -111,29 +118,36 @@ fn fill(container: &mut ContainerWish, requests: Option<&Resource>, limits: Opti
     }
 }
 
-fn check(spec: &GPUResourceQuotaSpec, asked: &[(u32, Asked)], used: Usage) -> Result<(), Waiting> {
-    let limit_of = |asked: &Asked| {
-        Amount::new(asked.tflops_limit.unwrap_or(asked.request.tflops), asked.vram_limit.unwrap_or(asked.request.vram))
-    };
-    let (mut requests, mut limits, mut gpus) = (Amount::default(), Amount::default(), 0_u64);
-    for (count, one) in asked {
+fn check(spec: &GPUResourceQuotaSpec, parts: &[Part], used: Usage) -> Result<(), Waiting> {
+    let (mut usage, mut gpus, mut early) = (Usage { workers: 1, ..Usage::default() }, 0_u64, 0_u64);
+    for part in parts {
+        let (asked, count) = (&part.asked, part.request.count);
+        let limit = Amount::new(
+            asked.tflops_limit.unwrap_or(asked.request.tflops),
+            asked.vram_limit.unwrap_or(asked.request.vram),
+        );
         let many = |amount: Amount| {
-            amount.checked_mul(*count).unwrap_or_else(|| {
+            amount.checked_mul(count).unwrap_or_else(|| {
                 plus(amount, Amount::new(types::Tflops::from_milli(u64::MAX), types::Bytes::new(u64::MAX)))
             })
         };
-        requests = plus(requests, many(one.request));
-        limits = plus(limits, many(limit_of(one)));
-        gpus = gpus.saturating_add(u64::from(*count));
+        if part.phase == Phase::Init {
+            early = early.max(u64::from(count));
+        } else {
+            usage.requests = plus(usage.requests, many(asked.request));
+            usage.limits = plus(usage.limits, many(limit));
+            gpus = gpus.saturating_add(u64::from(count));
+        }
         if let Some(single) = &spec.single {
             if let Some(ceiling) = &single.max_requests {
-                within("requests of one worker", one.request, Amount::default(), ceiling, false)?;
+                within("requests of one worker", asked.request, Amount::default(), ceiling, false)?;
             }
             if let Some(ceiling) = &single.max_limits {
-                within("limits of one worker", limit_of(one), Amount::default(), ceiling, false)?;
+                within("limits of one worker", limit, Amount::default(), ceiling, false)?;
             }
         }
     }
+    let gpus = gpus.max(early);
     if let Some(most) = spec.single.as_ref().and_then(|single| single.max_gpu_count)
         && i64::try_from(gpus).unwrap_or(i64::MAX) > i64::from(most)
     {
@@ -142,7 +156,10 @@ fn check(spec: &GPUResourceQuotaSpec, asked: &[(u32, Asked)], used: Usage) -> Re
             false,
         ));
     }
-    let Some(total) = &spec.total else { return Ok(()) };
+    spec.total.as_ref().map_or(Ok(()), |total| check_total(total, usage, used))
+}
+
+fn check_total(total: &crd::QuotaTotal, more: Usage, used: Usage) -> Result<(), Waiting> {
     if let Some(most) = total.max_workers
         && i64::try_from(used.workers).unwrap_or(i64::MAX) >= i64::from(most)
     {
@@ -152,10 +169,10 @@ fn check(spec: &GPUResourceQuotaSpec, asked: &[(u32, Asked)], used: Usage) -> Re
         ));
     }
     if let Some(ceiling) = &total.requests {
-        within("requests", requests, used.requests, ceiling, true)?;
+        within("requests", more.requests, used.requests, ceiling, true)?;
     }
     if let Some(ceiling) = &total.limits {
-        within("limits", limits, used.limits, ceiling, true)?;
+        within("limits", more.limits, used.limits, ceiling, true)?;
     }
     Ok(())
 }

@@ -196,3 +196,46 @@ fn a_node_that_is_lost_gets_nothing_until_it_is_back() {
     ledger.set_node("a", Some(NodeFacts { ready: true, ..NodeFacts::default() }));
     assert_eq!(ledger.place(&asks("p2", "8Gi", "1"), &[]).unwrap().node, "a");
 }
+
+#[test]
+fn init_containers_lie_where_the_main_ones_will() {
+    let one = |name: &str, gib: u64, more: serde_json::Value| {
+        let limits = json!({"nvidia.com/gpu": 1, "nvidia.com/gpumem": gib * 1024});
+        let mut one = json!({"name": name, "resources": {"limits": limits}});
+        json_patch::merge(&mut one, &more);
+        one
+    };
+    let always = json!({"restartPolicy": "Always"});
+    let none = json!({});
+    let cases = [
+        // Less than the main one, more, two of them, beside a sidecar, and alone.
+        (json!([one("i", 3, none.clone())]), json!([one("m", 4, none.clone())]), 4),
+        (json!([one("i", 6, none.clone())]), json!([one("m", 4, none.clone())]), 6),
+        (json!([one("i", 5, none.clone()), one("j", 6, none.clone())]), json!([one("m", 4, none.clone())]), 6),
+        (json!([one("s", 2, always.clone()), one("i", 5, none.clone())]), json!([one("m", 4, none.clone())]), 7),
+        (json!([one("i", 5, none.clone()), one("j", 3, none.clone())]), json!([{"name": "m"}]), 5),
+    ];
+    for (init, main, taken) in cases {
+        let mut ledger = Ledger::default();
+        ledger.set_card("gpu-a0", Some(card("a", 0, 8)));
+        let claim = claim_of("p", json!({}), json!({"initContainers": init.clone(), "containers": main}));
+        let allocation = ledger.place(&claim, &[]).unwrap();
+        assert_eq!(free(&mut ledger), [8 - taken], "{init}");
+        assert_eq!(ledger.used("ns").requests.vram, Bytes::from_gib(taken));
+        // As it stands in the pod it means the same.
+        let text = serde_json::to_string(&allocation).unwrap();
+        let mut again = Ledger::default();
+        again.set_card("gpu-a0", Some(card("a", 0, 8)));
+        again.grant("p", "ns", "p", Allocation::parse(&text).unwrap(), Terms::default());
+        assert_eq!((free(&mut again), again.used("ns")), (free(&mut ledger), ledger.used("ns")));
+        ledger.release("p");
+        assert_eq!(free(&mut ledger), [8]);
+    }
+    // Where the main one fits and what the init container needs more does not, another node is taken.
+    let mut ledger = Ledger::default();
+    ledger.set_card("gpu-a0", Some(card("a", 0, 4)));
+    ledger.set_card("gpu-b0", Some(card("b", 0, 8)));
+    let spec = json!({"initContainers": [one("i", 6, none.clone())], "containers": [one("m", 4, none)]});
+    assert_eq!(ledger.place(&claim_of("p", json!({}), spec), &[]).unwrap().node, "b");
+    assert_eq!(free(&mut ledger), [4, 2]);
+}
