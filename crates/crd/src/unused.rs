@@ -38,7 +38,13 @@ const UNUSED: &[(&str, &[&str])] = &[
         &[
             "images",
             "hypervisor",
-            "hardwareMetadata",
+            "hardwareMetadata.[].costPerHour",
+            "hardwareMetadata.[].maxPartitions",
+            "hardwareMetadata.[].maxPlacementSlots",
+            "hardwareMetadata.[].maxIsolationGroups",
+            "hardwareMetadata.[].totalExtendedResources",
+            "hardwareMetadata.[].partitionTemplateRefs",
+            "hardwareMetadata.[].deviceMount",
             "virtualizationTemplates",
             "inUseResourceNames",
             "devicePluginDetection",
@@ -61,14 +67,23 @@ pub fn unused(kind: &str, spec: &Value) -> Vec<String> {
         if *path == "." {
             return spec.as_object().is_some_and(|fields| !fields.is_empty());
         }
-        let found = path.split('.').try_fold(spec, |value, part| value.get(part));
-        found.is_some_and(|value| !is_default(path, value))
+        let parts: Vec<&str> = path.split('.').collect();
+        is_set(path, spec, &parts)
     };
     paths
         .iter()
         .filter(|path| set(path))
         .map(|path| if *path == "." { "spec".to_owned() } else { format!("spec.{path}") })
         .collect()
+}
+
+/// Whether there is anything at the rest of a path.
+fn is_set(path: &str, value: &Value, rest: &[&str]) -> bool {
+    match rest {
+        [] => !is_default(path, value),
+        ["[]", rest @ ..] => value.as_array().is_some_and(|list| list.iter().any(|one| is_set(path, one, rest))),
+        [part, rest @ ..] => value.get(part).is_some_and(|value| is_set(path, value, rest)),
+    }
 }
 
 fn is_default(path: &str, value: &Value) -> bool {
@@ -117,6 +132,8 @@ mod tests {
         );
         assert_eq!(unused("GPUPool", &json!({"nodeManagerConfig": {}})), Vec::<String>::new());
         assert_eq!(unused("GPUNodeClass", &json!({"osImageType": "Private"})), ["spec"]);
+        let models = json!({"hardwareMetadata": [{"model": "A"}, {"model": "B", "maxPartitions": 7}]});
+        assert_eq!(unused("ProviderConfig", &models), ["spec.hardwareMetadata.[].maxPartitions"]);
         assert_eq!(unused("WorkloadProfile", &json!({"sidecarWorker": false})), Vec::<String>::new());
     }
 }

@@ -11,12 +11,14 @@
 pub mod admission;
 pub mod allocator;
 mod cluster;
+mod configuration;
 mod duration;
 mod event;
 pub mod fault;
 mod fields;
 mod follow;
 pub mod leader;
+mod models;
 mod process;
 pub mod remote;
 mod settings;

@@ -83,7 +83,7 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
     let probes = tokio::net::TcpListener::bind(options.probes).await.map_err(listen(options.probes))?;
     let routes = webhook::probes(Arc::clone(&webhook));
     tokio::spawn(async move { axum::serve(probes, routes).await });
-    knowledge::follow_all(&client, &webhook);
+    knowledge::follow_all(&client, &options.namespace, &webhook);
 
     let service = &options.service;
     let mut names = vec![format!("{service}.{}.svc", options.namespace), service.clone()];
@@ -104,10 +104,10 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
         webhook.leads.store(true, Ordering::SeqCst);
         tokio::select! {
             () = leader.keep() => {}
-            () = Allocator::run(client.clone(), options.settings.clone()) => {}
+            () = Allocator::run(client.clone(), options.namespace.clone(), Arc::clone(&webhook)) => {}
             () = fields::run(client.clone()) => {}
             () = cluster::run(client.clone()) => {}
-            () = remote::run(client.clone(), options.settings.clone()) => {}
+            () = remote::run(client.clone(), Arc::clone(&webhook)) => {}
         }
         webhook.leads.store(false, Ordering::SeqCst);
     };

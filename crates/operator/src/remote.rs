@@ -22,15 +22,15 @@ use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::mpsc;
 
-use crate::Settings;
 use crate::allocator::claim;
 use crate::follow::{News, follow};
+use crate::webhook::Webhook;
 
 /// Everything is looked at again this often, for what no watch tells.
 const AGAIN: Duration = Duration::from_secs(20);
 
 /// Serves remote clients for as long as we lead.
-pub async fn run(client: Client, settings: Settings) {
+pub async fn run(client: Client, webhook: Arc<Webhook>) {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let followed = client.clone();
     tokio::spawn(async move {
@@ -58,6 +58,7 @@ pub async fn run(client: Client, settings: Settings) {
         if !complete {
             continue;
         }
+        let settings = webhook.knowledge.settings();
         for uid in std::mem::take(&mut due) {
             let Some(pod) = clients.get(&uid) else { continue };
             let worker =

@@ -27,7 +27,7 @@ pub struct Model {
 }
 
 /// Models by short name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalogue {
     models: BTreeMap<String, Model>,
 }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crd::{Allocation, GPUResourceQuotaSpec};
 use k8s_openapi::api::core::v1::NodeSelector;
-use pool::{Amount, GpuIndex, Inventory, Placement, Strategy};
+use pool::{Amount, Catalogue, GpuIndex, Inventory, Placement, Strategy};
 use types::{Percent, Qos};
 
 pub use keep::Kept;
@@ -87,8 +87,9 @@ struct Grant {
 }
 
 /// See the module's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
+    catalogue: Catalogue,
     cards: BTreeMap<String, Card>,
     nodes: BTreeMap<String, NodeFacts>,
     pools: BTreeMap<String, PoolPolicy>,
@@ -107,7 +108,41 @@ pub struct Ledger {
     overfull: BTreeSet<String>,
 }
 
+impl Default for Ledger {
+    /// One that knows of nothing but the models that everybody knows.
+    fn default() -> Self {
+        Self {
+            catalogue: Catalogue::builtin(),
+            cards: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            used: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            classes: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            inventory: Inventory::new(),
+            stale: false,
+            kinds: BTreeMap::new(),
+            overfull: BTreeSet::new(),
+        }
+    }
+}
+
 impl Ledger {
+    /// Tells what models there are. Whether anything changed.
+    pub fn set_catalogue(&mut self, catalogue: Catalogue) -> bool {
+        let changed = self.catalogue != catalogue;
+        self.catalogue = catalogue;
+        changed
+    }
+
+    /// The models that there are.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     /// Tells of a GPU, or that it is gone. Whether anything changed.
     pub fn set_card(&mut self, name: &str, card: Option<Card>) -> bool {
         let before = self.cards.get(name);

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crd::{Allocation, GPU, GPUPool, GPUResourceQuota, SchedulingConfigTemplate, names};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use crd::{Allocation, GPU, GPUPool, GPUResourceQuota, ProviderConfig, SchedulingConfigTemplate, names};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
@@ -23,9 +23,10 @@ use super::queue::Queue;
 use super::replan::Stuck;
 use super::report::{self, Snapshot};
 use super::tell::Teller;
-use crate::Settings;
 use crate::fault;
 use crate::follow::{News, follow};
+use crate::models::Models;
+use crate::webhook::Webhook;
 use room::Making;
 
 /// Bindings under way at once.
@@ -52,6 +53,10 @@ pub(crate) enum Change {
     Template(News<SchedulingConfigTemplate>),
     /// A quota.
     Quota(News<GPUResourceQuota>),
+    /// Models of GPUs.
+    Models(News<ConfigMap>),
+    /// Models of GPUs.
+    Provider(News<ProviderConfig>),
     /// A binding came about, or did not.
     Bound(String, bool),
     /// Try this pod again.
@@ -70,6 +75,9 @@ pub struct Allocator {
     queue: Queue,
     gangs: Gangs,
     making: Making,
+    /// What the catalogue of GPUs is made of, and the GPUs that it is asked about.
+    models: Models,
+    seen: BTreeMap<String, facts::Seen>,
     binding: BTreeSet<String>,
     gone: BTreeSet<String>,
     incomplete: BTreeSet<&'static str>,
@@ -86,9 +94,9 @@ pub struct Allocator {
 
 impl Allocator {
     /// Runs for as long as we lead.
-    pub async fn run(client: Client, settings: Settings) {
+    pub async fn run(client: Client, namespace: String, webhook: Arc<Webhook>) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
-        facts::watch_all(&client, &sender);
+        facts::watch_all(&client, &namespace, &sender);
         let (reports, reported) = watch::channel(Arc::new(Snapshot::default()));
         tokio::spawn(report::write(client.clone(), reported));
         let now = Instant::now();
@@ -96,7 +104,9 @@ impl Allocator {
             ledger: Ledger::default(),
             queue: Queue::default(),
             gangs: Gangs::default(),
-            making: Making::new(settings.preemption, now),
+            making: Making::new(webhook.knowledge.settings().preemption, now),
+            models: Models::default(),
+            seen: BTreeMap::new(),
             binding: BTreeSet::new(),
             gone: BTreeSet::new(),
             incomplete: facts::KINDS.iter().copied().collect(),
@@ -122,7 +132,10 @@ impl Allocator {
                         this.hear(change);
                     }
                 }
-                _ = tick.tick() => this.pass_time(Instant::now()),
+                _ = tick.tick() => {
+                    this.making.set_scope(webhook.knowledge.settings().preemption);
+                    this.pass_time(Instant::now());
+                }
             }
             if this.incomplete.is_empty() {
                 this.serve(Instant::now());

@@ -1,18 +1,20 @@
 //! What admission knows of the cluster: pools, profiles, pods. Followed beforehand, never read while deciding.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
 use crd::{GPUPool, Resources, WorkloadProfile, WorkloadProfileSpec, names};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt};
 
 use super::Webhook;
 use super::review::COUNTER_KEY;
 use crate::allocator::claim;
+use crate::configuration::Overlay;
 use crate::follow::{News, follow};
-use crate::{PoolSettings, Profile, Settings};
+use crate::{PoolSettings, Profile, Settings, configuration};
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub struct Knowledge {
     settings: RwLock<Arc<Settings>>,
     /// What was told by whom started us.
     base: Mutex<Settings>,
+    /// What people change while we run.
+    overlay: Mutex<Overlay>,
     pools: Mutex<BTreeMap<String, PoolSettings>>,
     profiles: Mutex<BTreeMap<String, Profile>>,
     complete: Mutex<BTreeSet<&'static str>>,
@@ -37,13 +41,14 @@ impl Knowledge {
         self.renew();
     }
 
-    /// Whether pools and profiles are known.
+    /// Whether settings, pools and profiles are known.
     pub fn is_complete(&self) -> bool {
-        lock(&self.complete).len() == 2
+        lock(&self.complete).len() == 3
     }
 
     fn renew(&self) {
         let mut settings = lock(&self.base).clone();
+        lock(&self.overlay).apply(&mut settings);
         let pools = lock(&self.pools).clone();
         if !pools.is_empty() {
             settings.pools = pools;
@@ -59,6 +64,29 @@ impl Knowledge {
             News::Complete => drop(lock(&self.complete).insert("pools")),
         }
         self.renew();
+    }
+
+    /// What is wrong with it, if anything is: why, and the reason in a word.
+    fn configure(&self, news: &News<ConfigMap>) -> Option<(&'static str, String)> {
+        let mut wrong = None;
+        match news {
+            News::Is(map) => match configuration::value(map, configuration::KEY).and_then(Overlay::parse) {
+                Ok(overlay) => {
+                    if !overlay.ignored.is_empty() {
+                        let text = format!("set, and not acted upon: {}", overlay.ignored.join(", "));
+                        wrong = Some((configuration::IGNORED, text));
+                    }
+                    *lock(&self.overlay) = overlay;
+                }
+                Err(why) => {
+                    wrong = Some((configuration::UNREADABLE, format!("{why}; the settings of before stay")));
+                }
+            },
+            News::Gone(_) => *lock(&self.overlay) = Overlay::default(),
+            News::Complete => drop(lock(&self.complete).insert("settings")),
+        }
+        self.renew();
+        wrong
     }
 
     fn profile(&self, news: News<WorkloadProfile>) {
@@ -124,8 +152,20 @@ fn named<T: Default + PartialEq>(
     Ok(Some(read(quantity)?).filter(|amount| *amount != T::default()))
 }
 
-/// Follows pools, profiles and pods for ever.
-pub fn follow_all(client: &Client, webhook: &Arc<Webhook>) {
+/// Follows settings, pools, profiles and pods for ever.
+pub fn follow_all(client: &Client, namespace: &str, webhook: &Arc<Webhook>) {
+    let (all, of) = (client.clone(), Arc::clone(webhook));
+    let namespace = namespace.to_owned();
+    tokio::spawn(async move {
+        let api: Api<ConfigMap> = Api::namespaced(all.clone(), &namespace);
+        let config = Config::default().fields(&format!("metadata.name={}", configuration::NAME));
+        follow(api, config, ResourceExt::name_any, |news| {
+            if let (Some((reason, text)), News::Is(map)) = (of.knowledge.configure(&news), &news) {
+                configuration::complain(&all, &**map, reason, text, of.leads.load(Ordering::SeqCst));
+            }
+        })
+        .await;
+    });
     let (all, of) = (client.clone(), Arc::clone(webhook));
     tokio::spawn(async move {
         follow(Api::all(all), Config::default(), ResourceExt::name_any, |news| of.knowledge.pool(news)).await;

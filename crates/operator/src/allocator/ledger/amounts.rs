@@ -1,6 +1,6 @@
 //! What a container asks, in amounts of one kind of card.
 
-use pool::{Amount, Isolation, Request};
+use pool::{Amount, Request};
 use types::{Bytes, Tflops};
 
 use crate::admission::{ContainerWish, Wish};
@@ -48,7 +48,7 @@ pub(super) fn request(wish: &Wish, container: &ContainerWish, asked: &Asked) -> 
         not_types: wish.not_types.clone(),
         one_numa_node: wish.one_numa_node,
         qos: wish.qos,
-        isolation: if wish.isolation == Isolation::Hard { Isolation::Soft } else { wish.isolation },
+        isolation: wish.isolation,
         strategy: wish.strategy.unwrap_or_default(),
         near: container.gpus > 1,
         ..Request::default()

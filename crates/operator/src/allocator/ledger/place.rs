@@ -51,7 +51,9 @@ impl Ledger {
         }
         let nodes = self.eligible(claim, avoid)?;
         let strategy = wish.strategy.or_else(|| self.pools.get(&wish.pool)?.strategy);
-        let wish = Wish { strategy, ..wish };
+        // Cards are known by the short names of their models; people may name them as the driver does.
+        let short = wish.model.as_ref().and_then(|model| self.catalogue.find(model)).map(|model| model.model.clone());
+        let wish = Wish { strategy, model: short.or_else(|| wish.model.clone()), ..wish };
         let mut options = Vec::new();
         for (model, card) in self.kinds_for(&wish) {
             let parts = parts(&wish, model.as_deref(), card, &nodes);

@@ -1,7 +1,7 @@
 use serde_json::json;
 use types::{Bytes, Tflops};
 
-use super::testing::{asks, card, claim_of, free, ledger};
+use super::testing::{asks, asks_as, card, claim_of, free, ledger};
 use super::*;
 use crate::allocator::claim::Claim;
 
@@ -238,4 +238,21 @@ fn init_containers_lie_where_the_main_ones_will() {
     let spec = json!({"initContainers": [one("i", 6, none.clone())], "containers": [one("m", 4, none)]});
     assert_eq!(ledger.place(&claim_of("p", json!({}), spec), &[]).unwrap().node, "b");
     assert_eq!(free(&mut ledger), [4, 2]);
+}
+
+#[test]
+fn what_is_isolated_hard_is_never_oversubscribed() {
+    let hard = |uid: &str| {
+        let annotations = json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/tflops-limit": "15",
+            "tensor-fusion.ai/qos": "low", "tensor-fusion.ai/isolation": "hard"});
+        claim_of(uid, annotations, json!({"containers": [{"name": "main"}]}))
+    };
+    let mut ledger = Ledger::default();
+    let oversell = Percent::try_from(500.0).ok();
+    ledger.set_pool("default", Some(PoolPolicy { oversell, ..PoolPolicy::default() }));
+    ledger.set_card("gpu-a0", Some(card("a", 0, 8)));
+    assert!(ledger.place(&hard("first"), &[]).unwrap().shares().next().unwrap().guaranteed);
+    assert!(ledger.place(&hard("second"), &[]).is_err(), "30 of 20 TFLOPS cannot be guaranteed");
+    assert!(ledger.place(&asks("soft", "1Gi", "15"), &[]).is_err(), "QoS high is guaranteed, too");
+    assert!(ledger.place(&asks_as("low", "1Gi", "low"), &[]).is_ok());
 }

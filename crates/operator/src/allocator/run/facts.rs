@@ -3,21 +3,36 @@
 use crd::{GPU, GPUPool, GpuPhase, PlacementMode, SchedulingConfigTemplate, UsedBy, names};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt};
-use pool::{Amount, Catalogue, Strategy};
+use pool::{Amount, Model, Strategy};
 use tokio::sync::mpsc;
 use types::Percent;
 
 use super::{Allocator, Change, pods, watch_kind};
 use crate::allocator::eligible::NodeFacts;
-use crate::allocator::ledger::{Card, PoolPolicy};
+use crate::allocator::ledger::{Card, Ledger, PoolPolicy};
+use crate::configuration;
 use crate::follow::News;
+use crate::models::{self, Models};
 
 /// What must be known before anything is decided.
-pub(super) const KINDS: &[&str] = &["pods", "gpus", "nodes", "pools", "templates", "quotas"];
+pub(super) const KINDS: &[&str] = &["pods", "gpus", "nodes", "pools", "templates", "quotas", "models", "providers"];
 
-pub(super) fn watch_all(client: &Client, sender: &mpsc::UnboundedSender<Change>) {
+/// A GPU as its object says, before the catalogue has its word.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Seen {
+    card: Card,
+    /// The names by which the catalogue may know it.
+    names: [Option<String>; 2],
+}
+
+pub(super) fn watch_all(client: &Client, namespace: &str, sender: &mpsc::UnboundedSender<Change>) {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let named = Config::default().fields(&format!("metadata.name={}", models::NAME));
+    watch_kind(maps, named, sender, ResourceExt::name_any, Change::Models);
+    watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Provider);
     let (api, config) = pods(client);
     watch_kind(api, config, sender, |pod| pod.uid().unwrap_or_default(), Change::Pod);
     watch_kind(Api::all(client.clone()), Config::default(), sender, |gpu: &GPU| gpu.name_any(), Change::Card);
@@ -39,8 +54,20 @@ impl Allocator {
             Change::Pool(News::Complete) => self.complete("pools"),
             Change::Template(News::Complete) => self.complete("templates"),
             Change::Quota(News::Complete) => self.complete("quotas"),
-            Change::Card(News::Is(gpu)) => self.ledger.set_card(&gpu.name_any(), card(&gpu)),
-            Change::Card(News::Gone(name)) => self.ledger.set_card(&name, None),
+            Change::Models(News::Complete) => self.complete("models"),
+            Change::Provider(News::Complete) => self.complete("providers"),
+            Change::Models(News::Is(map)) => {
+                let told = configuration::value(&map, models::KEY).and_then(models::parse);
+                self.told(&*map, told, |this, told| this.configure(told))
+            }
+            Change::Models(News::Gone(_)) => self.models.configure(Vec::new()) && self.look_up(),
+            Change::Provider(News::Is(provider)) => {
+                let (name, told) = (provider.name_any(), models::of_provider(&provider.spec));
+                self.told(&*provider, told, |this, told| this.provide(&name, Some(told)))
+            }
+            Change::Provider(News::Gone(name)) => self.models.provide(&name, None) && self.look_up(),
+            Change::Card(News::Is(gpu)) => self.card(&gpu.name_any(), seen(&gpu)),
+            Change::Card(News::Gone(name)) => self.card(&name, None),
             Change::Node(News::Is(node)) => self.ledger.set_node(&node.name_any(), Some(NodeFacts::of(&node))),
             Change::Node(News::Gone(name)) => self.ledger.set_node(&name, None),
             Change::Pool(News::Is(pool)) => {
@@ -72,6 +99,55 @@ impl Allocator {
             self.queue.all_again();
             self.changed = true;
         }
+    }
+
+    /// A GPU. Its status changes often, what we need of it seldom.
+    fn card(&mut self, name: &str, seen: Option<Seen>) -> bool {
+        if self.seen.get(name) == seen.as_ref() {
+            return false;
+        }
+        let card = seen.as_ref().map(|seen| known(seen, &self.ledger));
+        if let Some(card) = card.as_ref().filter(|card| card.amount.tflops == types::Tflops::default()) {
+            let hint = format!("ConfigMap {} may say what it has", models::NAME);
+            tracing::warn!(
+                gpu = name,
+                model = card.model,
+                hint,
+                "a GPU has no known compute: percents of it are nothing"
+            );
+        }
+        match seen {
+            Some(seen) => drop(self.seen.insert(name.to_owned(), seen)),
+            None => drop(self.seen.remove(name)),
+        }
+        self.ledger.set_card(name, card)
+    }
+
+    /// Takes in models, or complains about what cannot be read: then those of before stay. Whether anything changed.
+    fn told<K: kube::Resource<DynamicType = ()>>(
+        &mut self,
+        object: &K,
+        told: Result<Vec<Model>, String>,
+        take: impl FnOnce(&mut Models, Vec<Model>) -> bool,
+    ) -> bool {
+        match told {
+            Ok(told) => take(&mut self.models, told) && self.look_up(),
+            Err(why) => {
+                let text = format!("{why}; the models of before stay");
+                configuration::complain(&self.client, object, configuration::UNREADABLE, text, true);
+                false
+            }
+        }
+    }
+
+    /// Looks all GPUs up in the catalogue again.
+    fn look_up(&mut self) -> bool {
+        let mut changed = self.ledger.set_catalogue(self.models.catalogue());
+        for (name, seen) in &self.seen {
+            let card = known(seen, &self.ledger);
+            changed |= self.ledger.set_card(name, Some(card));
+        }
+        changed
     }
 
     fn complete(&mut self, kind: &'static str) -> bool {
@@ -115,24 +191,19 @@ fn policy(pool: &GPUPool, templates: &std::collections::BTreeMap<String, Schedul
     }
 }
 
-/// A card, as far as its object says enough.
-fn card(gpu: &GPU) -> Option<Card> {
+/// A GPU, as far as its object says enough.
+fn seen(gpu: &GPU) -> Option<Seen> {
     let status = gpu.status.as_ref()?;
-    let known = Catalogue::builtin();
-    let model = known.find(&status.gpu_model).or_else(|| known.find(status.model.as_deref()?));
     let tflops = status.capacity.tflops.tflops().ok().filter(|amount| *amount != types::Tflops::default());
     let links = status.nv_link.as_ref().and_then(|links| links.peers.as_ref());
-    Some(Card {
+    let card = Card {
         node: status.node_selector.get(names::HOSTNAME)?.clone(),
         index: u32::try_from(status.index.unwrap_or_default()).unwrap_or_default(),
         pool: gpu.labels().get(names::POOL).cloned(),
-        model: model.map_or_else(|| status.gpu_model.clone(), |model| model.model.clone()),
+        model: status.gpu_model.clone(),
         vendor: status.vendor.clone(),
         numa_node: status.numa_node.and_then(|node| u32::try_from(node).ok()),
-        amount: Amount::new(
-            tflops.or(model.map(|model| model.fp16_tflops)).unwrap_or_default(),
-            status.capacity.vram.bytes().ok()?,
-        ),
+        amount: Amount::new(tflops.unwrap_or_default(), status.capacity.vram.bytes().ok()?),
         ready: status.phase == GpuPhase::Running && status.used_by != Some(UsedBy::NvidiaDevicePlugin),
         links: links
             .into_iter()
@@ -143,7 +214,20 @@ fn card(gpu: &GPU) -> Option<Card> {
                 (peer.peer_uuid.to_lowercase(), lanes, speed)
             })
             .collect(),
-    })
+    };
+    Some(Seen { card, names: [Some(status.gpu_model.clone()), status.model.clone()] })
+}
+
+/// The card with the catalogue's short name of its model, and the catalogue's compute where its object tells none.
+fn known(seen: &Seen, ledger: &Ledger) -> Card {
+    let mut card = seen.card.clone();
+    if let Some(model) = seen.names.iter().flatten().find_map(|name| ledger.catalogue().find(name)) {
+        card.model.clone_from(&model.model);
+        if card.amount.tflops == types::Tflops::default() {
+            card.amount.tflops = model.fp16_tflops;
+        }
+    }
+    card
 }
 
 /// How many replicas an owner of pods wants.

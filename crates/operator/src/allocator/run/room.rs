@@ -60,6 +60,11 @@ impl Making {
         }
     }
 
+    /// Among whom victims are looked for from now on.
+    pub(super) fn set_scope(&mut self, scope: Scope) {
+        self.scope = scope;
+    }
+
     fn clock(&self, now: Instant) -> Duration {
         self.origin.1 + now.saturating_duration_since(self.origin.0)
     }
