@@ -1,15 +1,17 @@
 //! What the webhook makes of a pod: a pure function of the pod, the settings and a count.
 //!
-//! It reads a wish ([`wish`]) in any of the three dialects (TensorFusion's annotations, HAMi's resource names, plain
+//! It reads a wish ([`read`]) in any of the three dialects (TensorFusion's annotations, HAMi's resource names, plain
 //! `nvidia.com/gpu`), and writes it into the pod in one canonical form ([`inject`]): an annotation with the request, a scheduling
 //! gate that the allocator lifts, and the client library. It writes nothing else anywhere, so asking twice is the same as
 //! asking once, and a failure of the webhook leaves nothing behind.
 
 mod inject;
+mod read;
 mod wish;
 
 use serde_json::Value;
 
+pub use inject::url_key;
 pub use wish::{ContainerWish, Dialect, GangWish, Mode, Wish};
 
 use crate::Settings;
@@ -89,7 +91,7 @@ pub fn decide_as(
     if label(pod, &format!("{domain}/enabled")) == Some("false") || label(pod, "hami.io/webhook") == Some("ignore") {
         return Ok(Decision::Unchanged("the pod asks to be left alone"));
     }
-    let Some(wish) = wish::read(pod, namespace, settings)? else {
+    let Some(wish) = read::read(pod, namespace, settings)? else {
         return Ok(Decision::Unchanged("the pod asks for no GPU of ours"));
     };
     if wish.enabled_replicas.is_some_and(|enabled| enabled_already >= enabled) {

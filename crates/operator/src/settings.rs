@@ -85,4 +85,8 @@ pub struct Profile {
     pub gpu_model: Option<String>,
     /// Vendor.
     pub vendor: Option<String>,
+    /// Workers for all clients of an owner, in remote mode.
+    pub replicas: Option<u32>,
+    /// What workers are made of, in remote mode.
+    pub worker_pod_template: Option<serde_json::Value>,
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+use crd::Phase;
 use operator::admission::{Decision, Dialect, Mode, Wish, decide};
 use operator::{PoolSettings, Profile, Settings};
 use serde_json::{Value, json};
@@ -125,6 +126,27 @@ fn profiles_fill_what_the_pod_leaves_open() {
 }
 
 #[test]
+fn a_pod_that_names_a_workload_asks_for_nothing_itself() {
+    let (wish, pod) = changed(&one(json!({"tensor-fusion.ai/selected-workload": "shared"})));
+    assert_eq!((wish.mode, wish.workload.as_deref()), (Mode::Remote, Some("shared")));
+    assert!(pod["metadata"]["annotations"]["tensor-fusion.ai/connection-secret"].is_string());
+}
+
+#[test]
+fn init_containers_and_sidecars_are_told_apart() {
+    let card = json!({"limits": {"nvidia.com/gpumem": 1024}});
+    let mut before = one(json!({}));
+    before["spec"]["containers"][0]["resources"] = card.clone();
+    before["spec"]["initContainers"] = json!([
+        {"name": "first", "resources": card},
+        {"name": "beside", "restartPolicy": "Always", "resources": card},
+    ]);
+    let (wish, _) = changed(&before);
+    let phases: Vec<_> = wish.containers.iter().map(|one| (one.name.as_str(), one.phase)).collect();
+    assert_eq!(phases, [("main", Phase::Main), ("first", Phase::Init), ("beside", Phase::Sidecar)]);
+}
+
+#[test]
 fn only_so_many_replicas_are_enabled() {
     let pod = one(json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/enabled-replicas": "2"}));
     assert!(matches!(decide(&pod, "team", &settings(), 1), Ok(Decision::Changed { .. })));
@@ -170,6 +192,28 @@ fn refusals_name_the_place_the_value_and_what_is_allowed() {
             "main",
         ),
         (json!({}), "vram-limit", "is needed"),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/eviction-protection": "forever"}),
+            "eviction-protection",
+            "`forever` is not allowed: a duration as",
+        ),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/worker-pod-template": "spec: {}"}),
+            "worker-pod-template",
+            "in remote mode only",
+        ),
+        (
+            json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/is-local-gpu": "false",
+                "tensor-fusion.ai/worker-pod-template": "spec: {tolerations: 5}"}),
+            "worker-pod-template",
+            "a PodTemplateSpec",
+        ),
+        (json!({"tensor-fusion.ai/selected-workload": "ns/x"}), "selected-workload", "of the pod's own namespace"),
+        (
+            json!({"tensor-fusion.ai/selected-workload": "w", "tensor-fusion.ai/is-local-gpu": "true"}),
+            "is-local-gpu",
+            "elsewhere",
+        ),
     ];
     for (annotations, place, part) in cases {
         let text = refused(&one(annotations.clone()));

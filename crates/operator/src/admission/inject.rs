@@ -7,7 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::wish::{Mode, RESOURCES, Wish};
+use super::read::RESOURCES;
+use super::wish::{Mode, Wish};
 use super::{Refusal, containers};
 use crate::Settings;
 
@@ -24,11 +25,6 @@ const WAIT_SECONDS: &str = "300";
 pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str) -> Result<Value, Refusal> {
     let domain = &settings.domain;
     let secret = secret_name(unique);
-    if wish.mode == Mode::Remote && wish.containers.len() > 1 {
-        let names: Vec<&str> = wish.containers.iter().map(|container| container.name.as_str()).collect();
-        let allowed = "one container, for a pod has one connection in remote mode";
-        return Err(Refusal::new(format!("annotation {domain}/inject-container"), names.join(","), allowed));
-    }
     for container in &wish.containers {
         let known: Vec<&str> =
             containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
@@ -125,7 +121,7 @@ fn equip(container: &mut Value, wish: &Wish, secret: &str) {
     push_named(container, "env", field("TENSOR_FUSION_POD_NAMESPACE", "metadata.namespace"));
     push_named(container, "env", field("TENSOR_FUSION_POD_UID", "metadata.uid"));
     let name = container.get("name").cloned().unwrap_or_default();
-    push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": name}));
+    push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": &name}));
     // Triton looks for the library in folders instead of asking the loader.
     push_named(container, "env", json!({"name": "TRITON_LIBCUDA_PATH", "value": format!("{FOLDER}/lib")}));
     if wish.mode == Mode::Local {
@@ -134,11 +130,19 @@ fn equip(container: &mut Value, wish: &Wish, secret: &str) {
         push_named(container, "env", json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
     } else {
         // The operator makes the Secret before it lifts the gate.
-        for (variable, key) in [("TENSOR_FUSION_CONNECT", "url"), ("TENSOR_FUSION_TOKEN", "token")] {
+        let url = url_key(wish, name.as_str().unwrap_or_default());
+        for (variable, key) in [("TENSOR_FUSION_CONNECT", url.as_str()), ("TENSOR_FUSION_TOKEN", "token")] {
             let from = json!({"secretKeyRef": {"name": secret, "key": key}});
             push_named(container, "env", json!({"name": variable, "valueFrom": from}));
         }
     }
+}
+
+/// The key of a remote container's address in the Secret of its pod: `url` for the first, of its own for others.
+#[must_use]
+pub fn url_key(wish: &Wish, container: &str) -> String {
+    let first = wish.containers.first().is_none_or(|first| first.name == container);
+    if first { "url".to_owned() } else { format!("url-{container}") }
 }
 
 /// The Secret with the address and the token of a remote client's worker.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crd::{GPUPool, TensorFusionConnection, TensorFusionWorkload, names};
@@ -11,6 +12,8 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use super::objects::{self, Names};
+use super::worker::{self, Worker};
+use super::workload;
 use crate::Settings;
 use crate::admission::Wish;
 use crate::allocator::{bind, claim};
@@ -33,7 +36,7 @@ pub(super) enum StepError {
     #[error("no random bytes for a token: {0}")]
     Random(#[from] std::io::Error),
     /// A Secret of that name is somebody else's.
-    #[error("the Secret `{0}` is not the client's own, so it is left alone")]
+    #[error("the Secret `{0}` is somebody else's, so it is left alone")]
     NotOurs(String),
 }
 
@@ -48,7 +51,7 @@ impl Teller {
         Self { client, told: BTreeMap::new() }
     }
 
-    async fn waits(&mut self, pod: &Pod, reason: &str, text: String) {
+    pub(super) async fn waits(&mut self, pod: &Pod, reason: &str, text: String) {
         let uid = pod.uid().unwrap_or_default();
         if self.told.get(&uid).is_some_and(|(told, at)| *told == text && at.elapsed() < REMINDER) {
             return;
@@ -59,59 +62,126 @@ impl Teller {
     }
 }
 
-/// Brings a client one step further, or all the way.
+/// Who serves a client.
+#[derive(Clone, Debug)]
+pub(super) enum Serving {
+    /// A worker of its own, if there is one.
+    Own(Option<Arc<Pod>>),
+    /// A worker of a workload with a fixed number of them, if one serves; that workload's UID.
+    Shared(Option<Arc<Pod>>, String),
+    /// There is no workload of the name that the client gives.
+    Missing,
+}
+
+/// A client.
+#[derive(Clone, Debug)]
+pub(super) struct Remote {
+    /// Its pod.
+    pub(super) pod: Arc<Pod>,
+    /// What it asks for.
+    pub(super) wish: Wish,
+    /// What its objects are called.
+    pub(super) names: Names,
+}
+
+/// Brings a client one step further, or all the way. `asked` is what a worker of its own is to have.
 pub(super) async fn step(
     client: &Client,
     settings: &Settings,
-    pod: &Pod,
-    worker: Option<&Pod>,
+    remote: &Remote,
+    asked: (&Wish, Option<&serde_json::Value>),
+    serving: Serving,
     teller: &mut Teller,
 ) -> Result<(), StepError> {
+    let Remote { pod, wish, names } = remote;
     let namespace = pod.namespace().unwrap_or_default();
-    let workers: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     if claim::is_finished(pod) || pod.metadata.deletion_timestamp.is_some() {
         // A client that is deleted takes its worker along; one that has finished stays, and needs none.
-        if let Some(worker) = worker.filter(|worker| worker.metadata.deletion_timestamp.is_none()) {
-            ignore_missing(workers.delete(&worker.name_any(), &DeleteParams::default()).await.map(drop))?;
+        if let Serving::Own(Some(worker)) = serving
+            && worker.metadata.deletion_timestamp.is_none()
+        {
+            ignore_missing(pods.delete(&worker.name_any(), &DeleteParams::default()).await.map(drop))?;
         }
         return Ok(());
     }
-    let Some(names) = Names::of(pod) else {
-        let text = format!("the annotation {} names no Secret that the webhook would name", names::CONNECTION_SECRET);
-        teller.waits(pod, "CannotBeServed", text).await;
+    if matches!(serving, Serving::Missing) {
+        let text = format!("there is no TensorFusionWorkload `{}` in namespace {namespace}", names.workload);
+        teller.waits(pod, "WaitingForWorker", text).await;
         return Ok(());
+    }
+    let shared = match &serving {
+        Serving::Shared(_, workload) => Some(workload.clone()),
+        _ => None,
     };
-    let wish: Wish = match claim::annotation(pod, names::REQUEST).map(serde_json::from_str) {
-        Some(Ok(wish)) => wish,
-        _ => {
-            teller.waits(pod, "RequestUnreadable", format!("the annotation {} cannot be read", names::REQUEST)).await;
+    let owners = objects::owned_by(pod, true);
+    // The token of a worker that several clients share is that of its workload.
+    let of_workload = workload::secret_name(&names.workload);
+    let token = match shared.as_deref() {
+        None => None,
+        Some(uid) => match token_of(client, &namespace, &of_workload, uid).await? {
+            Some(token) => Some(token),
+            None => return Ok(()),
+        },
+    };
+    if let Err(error) =
+        ensure_secret(client, &namespace, &names.secret, &owners, pod.uid().as_deref(), token.as_deref()).await
+    {
+        if matches!(error, StepError::NotOurs(_)) {
+            let text = format!("the Secret {} is there already, and not this pod's", names.secret);
+            teller.waits(pod, "CannotBeServed", text).await;
+        }
+        return Err(error);
+    }
+    if shared.is_none() && wish.workload.is_none() {
+        create::<TensorFusionWorkload>(client, &namespace, objects::workload(pod, names, wish)).await?;
+    }
+    create::<TensorFusionConnection>(client, &namespace, objects::connection(pod, names)).await?;
+    fault::point("after-connection");
+    let worker = match serving {
+        Serving::Own(Some(worker)) => worker,
+        // Its workload comes by in a moment, and makes them.
+        Serving::Own(None) if wish.replicas.is_some() => return Ok(()),
+        Serving::Own(None) => {
+            let pool = Api::<GPUPool>::all(client.clone()).get_opt(&asked.0.pool).await?;
+            let worker = Worker {
+                name: &names.worker,
+                namespace: &namespace,
+                workload: &names.workload,
+                owners,
+                client: pod.metadata.uid.as_deref(),
+                secret: &names.secret,
+                hash: None,
+            };
+            let object = worker::pod(&worker, &worker::wish_for(asked.0), asked.1, settings, pool.as_ref());
+            return create::<Pod>(client, &namespace, object).await;
+        }
+        Serving::Shared(Some(worker), _) => worker,
+        Serving::Shared(None, _) | Serving::Missing => {
+            let text = format!("no worker of workload {} serves yet; their pods' events say why", names.workload);
+            teller.waits(pod, "WaitingForWorker", text).await;
             return Ok(());
         }
     };
-    ensure_secret(client, pod, &names, teller).await?;
-    create::<TensorFusionWorkload>(client, &namespace, objects::workload(pod, &names, &wish)).await?;
-    create::<TensorFusionConnection>(client, &namespace, objects::connection(pod, &names)).await?;
-    fault::point("after-connection");
-    let Some(worker) = worker else {
-        let pool = Api::<GPUPool>::all(client.clone()).get_opt(&wish.pool).await?;
-        create::<Pod>(client, &namespace, objects::worker(pod, &names, &wish, settings, pool.as_ref())).await?;
-        return Ok(());
-    };
-    if matches!(worker.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Failed" | "Succeeded")) {
+    if shared.is_none() && claim::is_finished(&worker) {
         // Its successor gets the same name, so it must go first.
-        ignore_missing(workers.delete(&worker.name_any(), &DeleteParams::default()).await.map(drop))?;
-        return Ok(());
+        return Ok(ignore_missing(pods.delete(&worker.name_any(), &DeleteParams::default()).await.map(drop))?);
     }
-    let url = objects::address(worker);
-    status(client, &namespace, &names, url.as_deref()).await?;
-    let Some(url) = url else {
+    let addresses = objects::addresses(wish, &worker, shared.is_none());
+    let url = addresses.as_ref().and_then(|addresses| addresses["url"].as_str()).map(str::to_owned);
+    status(client, &namespace, names, &worker.name_any(), url.as_deref(), shared.is_none()).await?;
+    let Some(addresses) = addresses else {
         if claim::is_gated(pod) {
             let text = format!("its worker, pod {}, is not ready yet; that pod's events say why", worker.name_any());
             teller.waits(pod, "WaitingForWorker", text).await;
         }
         return Ok(());
     };
-    let patch = json!({"stringData": {"url": url}});
+    let mut data = addresses;
+    if let Some(token) = token {
+        data["token"] = token.into();
+    }
+    let patch = json!({"stringData": data});
     Api::<Secret>::namespaced(client.clone(), &namespace)
         .patch(&names.secret, &PatchParams::default(), &Patch::Merge(&patch))
         .await?;
@@ -119,7 +189,7 @@ pub(super) async fn step(
     if claim::is_gated(pod) {
         fault::point("before-lift");
         // A pod that has changed since comes by again.
-        match workers.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&bind::lift(pod))).await {
+        match pods.patch(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&bind::lift(pod))).await {
             Ok(_) => {
                 tracing::info!(pod = pod.name_any(), namespace, worker = worker.name_any(), "a client has its worker")
             }
@@ -131,33 +201,54 @@ pub(super) async fn step(
     Ok(())
 }
 
-/// Makes the client's Secret, or finds that it is its own.
-async fn ensure_secret(client: &Client, pod: &Pod, names: &Names, teller: &mut Teller) -> Result<(), StepError> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    if let Some(there) = secrets.get_opt(&names.secret).await? {
-        let ours =
-            there.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == pod.metadata.uid.as_ref());
-        if !ours {
-            let text = format!("the Secret {} is there already, and not this pod's", names.secret);
-            teller.waits(pod, "CannotBeServed", text).await;
-            return Err(StepError::NotOurs(names.secret.clone()));
-        }
-        return Ok(());
+/// Whether an object is owned by who has this UID.
+fn is_owned(secret: &Secret, uid: Option<&str>) -> bool {
+    secret.metadata.owner_references.iter().flatten().any(|owner| Some(owner.uid.as_str()) == uid)
+}
+
+/// The token of a workload's workers, once it is there.
+async fn token_of(client: &Client, namespace: &str, name: &str, workload: &str) -> Result<Option<String>, StepError> {
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    let Some(secret) = secret else { return Ok(None) };
+    if !is_owned(&secret, Some(workload)) {
+        return Err(StepError::NotOurs(name.to_owned()));
     }
-    let mut bytes = [0; 32];
-    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret: Secret = serde_json::from_value(objects::secret(pod, names, &token))?;
+    let token = secret.data.and_then(|mut data| data.remove("token"));
+    Ok(token.and_then(|token| String::from_utf8(token.0).ok()))
+}
+
+/// Makes a Secret with a token, unless it is there, and its owner's. Without a token, with a random one.
+pub(super) async fn ensure_secret(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    owners: &serde_json::Value,
+    owner: Option<&str>,
+    token: Option<&str>,
+) -> Result<(), StepError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    if let Some(there) = secrets.get_opt(name).await? {
+        return if is_owned(&there, owner) { Ok(()) } else { Err(StepError::NotOurs(name.to_owned())) };
+    }
+    let token = match token {
+        Some(token) => token.to_owned(),
+        None => {
+            let mut bytes = [0; 32];
+            std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        }
+    };
+    let secret: Secret = serde_json::from_value(objects::secret(name, namespace, owners, &token))?;
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(()),
         // Made in the meantime: looked at next time.
-        Err(kube::Error::Api(status)) if status.code == 409 => Err(StepError::NotOurs(names.secret.clone())),
+        Err(kube::Error::Api(status)) if status.code == 409 => Err(StepError::NotOurs(name.to_owned())),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Makes an object unless it is there.
-async fn create<K>(client: &Client, namespace: &str, object: serde_json::Value) -> Result<(), StepError>
+pub(super) async fn create<K>(client: &Client, namespace: &str, object: serde_json::Value) -> Result<(), StepError>
 where
     K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + serde::Serialize
@@ -177,20 +268,30 @@ where
     }
 }
 
-/// Status of the connection, and of its workload.
-async fn status(client: &Client, namespace: &str, names: &Names, url: Option<&str>) -> Result<(), StepError> {
+/// Status of the connection, and of a workload whose workers are its clients' own.
+async fn status(
+    client: &Client,
+    namespace: &str,
+    names: &Names,
+    worker: &str,
+    url: Option<&str>,
+    own: bool,
+) -> Result<(), StepError> {
     let ours = PatchParams::apply(names::OPERATOR).force();
     let phase = if url.is_some() { "Running" } else { "Pending" };
     let connections: Api<TensorFusionConnection> = Api::namespaced(client.clone(), namespace);
     let object = json!({
         "apiVersion": "tensor-fusion.ai/v1", "kind": "TensorFusionConnection", "metadata": {"name": names.secret},
-        "status": {"phase": phase, "connectionURL": url.unwrap_or_default(), "workerName": names.worker},
+        "status": {"phase": phase, "connectionURL": url.unwrap_or_default(), "workerName": worker},
     });
     connections.patch_status(&names.secret, &ours, &Patch::Apply(&object)).await?;
+    if !own {
+        return Ok(());
+    }
     let workers: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_workload = ListParams::default().labels(&format!("{}={}", names::WORKLOAD, names.workload));
     let all = workers.list(&of_workload).await?;
-    let ready = all.iter().filter(|worker| objects::address(worker).is_some()).count();
+    let ready = all.iter().filter(|worker| worker::is_ready(worker)).count();
     let phase = if ready > 0 { "Running" } else { "Pending" };
     let object = json!({
         "apiVersion": "tensor-fusion.ai/v1", "kind": "TensorFusionWorkload", "metadata": {"name": names.workload},
@@ -201,7 +302,7 @@ async fn status(client: &Client, namespace: &str, names: &Names, url: Option<&st
     Ok(())
 }
 
-fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+pub(super) fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         result => result,

@@ -91,7 +91,7 @@ impl Knowledge {
 
     fn profile(&self, news: News<WorkloadProfile>) {
         match news {
-            News::Is(object) => match profile(&object.spec) {
+            News::Is(object) => match profile_of(&object.spec) {
                 Ok(profile) => drop(lock(&self.profiles).insert(path(&*object), profile)),
                 Err(error) => {
                     tracing::warn!(profile = path(&*object), %error, "a profile cannot be read, so pods cannot name it");
@@ -122,7 +122,7 @@ fn pool_settings(pool: &GPUPool) -> PoolSettings {
 }
 
 /// A profile as admission reads it. Amounts of zero are amounts that are not named: TensorFusion's objects must name both.
-fn profile(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
+pub(crate) fn profile_of(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
     let nothing = Resources::default();
     let resources = spec.resources.as_ref().unwrap_or(&nothing);
     let tflops = |quantity| named(quantity, crd::Quantity::tflops);
@@ -138,6 +138,8 @@ fn profile(spec: &WorkloadProfileSpec) -> Result<Profile, crd::QuantityError> {
         gpu_count: spec.gpu_count.and_then(|count| u32::try_from(count).ok()),
         gpu_model: spec.gpu_model.clone(),
         vendor: spec.vendor.clone(),
+        replicas: spec.replicas.and_then(|replicas| u32::try_from(replicas).ok()),
+        worker_pod_template: spec.worker_pod_template.clone(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! From objects to what the ledger needs to know of them.
 
-use crd::{GPU, GPUPool, GpuPhase, PlacementMode, SchedulingConfigTemplate, UsedBy, names};
+use crd::{GPU, GPUPool, GpuPhase, PlacementMode, SchedulingConfigTemplate, TensorFusionWorkload, UsedBy, names};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -243,6 +243,10 @@ pub(super) async fn desired(client: &Client, kind: &str, namespace: &str, name: 
             .get(name)
             .await
             .map(|owner| owner.spec.and_then(|spec| spec.parallelism)),
+        "TensorFusionWorkload" => Api::<TensorFusionWorkload>::namespaced(client.clone(), namespace)
+            .get(name)
+            .await
+            .map(|owner| owner.spec.replicas),
         _ => Ok(None),
     };
     match result {
