@@ -11,6 +11,7 @@ mod allocation;
 mod autoscaling;
 mod cluster;
 mod connection;
+mod event;
 mod gpu;
 mod gpu_node;
 mod gpu_node_claim;
@@ -35,6 +36,7 @@ pub use cluster::{
 pub use connection::{
     ConnectionPhase, TensorFusionConnection, TensorFusionConnectionSpec, TensorFusionConnectionStatus,
 };
+pub use event::{Tidings, Tone, event};
 pub use gpu::{
     AllocatedPartition, GPU, GPUSpec, GPUStatus, GpuPhase, IsolationPolicy, NvLink, NvLinkPeer, RunningApp, RunningPod,
     Topology, TopologyPeer, UsedBy,

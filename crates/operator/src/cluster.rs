@@ -1,4 +1,7 @@
 //! TensorFusionCluster: makes a GPUPool of each of its pools, keeps them as it says, and tells the sum of what they have.
+//!
+//! A pool that it says no more, and all of them when it is deleted, go when no pod has GPUs of them: the chart's policy refuses
+//! that before, and it is tried again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -84,7 +87,14 @@ async fn step(client: &Client, cluster: &TensorFusionCluster) -> Result<(), kube
     let of_cluster = ListParams::default().labels(&format!("{LABEL}={}", cluster.name_any()));
     let there = pools.list(&of_cluster).await?;
     for pool in there.iter().filter(|pool| !kept.contains(&pool.name_any())) {
-        pools.delete(&pool.name_any(), &DeleteParams::default()).await?;
+        match pools.delete(&pool.name_any(), &DeleteParams::default()).await {
+            Ok(_) => {}
+            // Pods have GPUs of it: it goes when they are gone.
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                tracing::info!(pool = pool.name_any(), why = status.message, "a pool of a cluster stays for now");
+            }
+            Err(error) => return Err(error),
+        }
     }
     let status = status(cluster, there.iter().filter(|pool| kept.contains(&pool.name_any())));
     let object = json!({"apiVersion": "tensor-fusion.ai/v1", "kind": "TensorFusionCluster",

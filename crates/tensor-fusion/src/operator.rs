@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use operator::{Options, Settings};
 
-use crate::{failure::Failed, failure::Outcome};
+use crate::{failure::Failed, failure::Outcome, process};
 
 /// Run the Kubernetes operator: the webhook that takes pods, and the allocator that gives them GPUs.
 ///
@@ -60,7 +60,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) fn main(self) -> Outcome {
-        tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+        process::log_to_stderr("info");
         let identity = self.identity.unwrap_or_else(|| format!("operator-{}", std::process::id()));
         let settings = Settings {
             domain: self.domain,
@@ -83,12 +83,4 @@ impl Operator {
         operator::run(options).map_err(Failed::new)?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// What is logged: by our own variable, or by the one that Rust programs share.
-fn filter() -> tracing_subscriber::EnvFilter {
-    use tracing_subscriber::EnvFilter;
-
-    let own = EnvFilter::try_from_env("TENSOR_FUSION_LOG");
-    own.or_else(|_| EnvFilter::try_from_default_env()).unwrap_or_else(|_| "info".into())
 }
