@@ -29,8 +29,8 @@ typedef struct {
 
 typedef struct {
     char name[128], kernel[128], prints[1024];
-    unsigned grid[3], block[3], shared;
-    int cooperative, traps, arguments, expectations, has_prints;
+    unsigned grid[3], block[3], shared, stack;
+    int cooperative, traps, overflows, arguments, expectations, has_prints;
     Argument argument[MOST];
     Expectation expectation[MOST];
 } Case;
@@ -76,8 +76,13 @@ static void read_line(Case *c, char *line) {
     else if (!strcmp(key, "grid")) read_extent(c->grid);
     else if (!strcmp(key, "block")) read_extent(c->block);
     else if (!strcmp(key, "shared")) c->shared = (unsigned)atoi(strtok(NULL, " \n"));
+    else if (!strcmp(key, "stack")) c->stack = (unsigned)atoi(strtok(NULL, " \n"));
     else if (!strcmp(key, "cooperative")) c->cooperative = 1;
-    else if (!strcmp(key, "traps")) c->traps = 1;
+    else if (!strcmp(key, "traps")) {
+        const char *how = strtok(NULL, " \n");
+        c->traps = 1;
+        c->overflows = how && !strcmp(how, "stack");
+    }
     else if (!strcmp(key, "prints")) {
         c->has_prints = 1;
         char *to = c->prints;
@@ -131,6 +136,7 @@ static void run_case(Case *c, const char *ptx) {
     CU(cuDeviceGet, &device, 0);
     CU(cuDevicePrimaryCtxRetain, &context, device);
     CU(cuCtxSetCurrent, context);
+    if (c->stack) CU(cuCtxSetLimit, CU_LIMIT_STACK_SIZE, c->stack);
     CU(cuModuleLoadData, &module, ptx);
     CU(cuModuleGetFunction, &function, module, c->kernel);
     void *arguments[MOST];
@@ -149,7 +155,13 @@ static void run_case(Case *c, const char *ptx) {
     const unsigned *g = c->grid, *b = c->block;
     if (c->cooperative) CU(cuLaunchCooperativeKernel, function, g[0], g[1], g[2], b[0], b[1], b[2], c->shared, NULL, arguments);
     else CU(cuLaunchKernel, function, g[0], g[1], g[2], b[0], b[1], b[2], c->shared, NULL, arguments, NULL);
-    GIVES(c->traps ? CUDA_ERROR_ASSERT : CUDA_SUCCESS, cuCtxSynchronize, );
+    if (c->overflows) {
+        // Cards differ in how they notice.
+        CUresult status = DRIVER(cuCtxSynchronize)();
+        REQUIRE(status == CUDA_ERROR_HARDWARE_STACK_ERROR || status == CUDA_ERROR_ILLEGAL_ADDRESS ||
+                    status == CUDA_ERROR_LAUNCH_FAILED,
+                "%s ended with %d", c->name, (int)status);
+    } else GIVES(c->traps ? CUDA_ERROR_ASSERT : CUDA_SUCCESS, cuCtxSynchronize, );
     fflush(stdout);
     dup2(standard_output, STDOUT_FILENO);
     if (c->has_prints) check_printed(c, captured);

@@ -9,7 +9,6 @@
 
 mod arguments;
 mod arithmetic;
-mod bits;
 mod code;
 mod context;
 mod control;
@@ -17,6 +16,7 @@ mod enter;
 mod float;
 mod flow;
 mod helpers;
+mod home;
 mod kinds;
 mod lanes;
 mod memory;
@@ -57,6 +57,9 @@ pub struct LaunchShape {
     pub cluster: [u32; 3],
     /// Dynamic shared memory in bytes.
     pub shared_bytes: u32,
+    /// Bytes of a thread's stack, for kernels with functions that call themselves; as much as one frame of each is always
+    /// there.
+    pub stack_bytes: u32,
     /// All blocks are resident at once and may wait for one another.
     pub cooperative: bool,
 }
@@ -109,6 +112,8 @@ pub enum TrapKind {
     MisalignedAddress,
     /// The kernel ran `trap`.
     Trap,
+    /// Functions called themselves more often than the stack holds.
+    StackOverflow,
     /// The kernel called `__assertfail`.
     Assert,
     /// Something that cannot be executed.
@@ -156,13 +161,17 @@ impl Scratch {
     }
 }
 
+/// What a kernel is compiled for: its number, the class of block shapes, whether all warps are full, and the bytes from
+/// one thread's local memory to the next.
+type Variant = (usize, RowClass, bool, i64);
+
 /// The kernels of one module, with the addresses of its variables. Compiles lazily.
 #[derive(Debug)]
 pub struct Program {
     module: Arc<ir::Module>,
     variable_addresses: Vec<u64>,
     window: Window,
-    compiled: Mutex<HashMap<(usize, RowClass, bool), Arc<place::Code>>>,
+    compiled: Mutex<HashMap<Variant, Arc<place::Code>>>,
 }
 
 /// A kernel bound to a shape and parameters.
@@ -216,11 +225,24 @@ impl Program {
             )));
         }
         let class = RowClass::of(shape.block);
-        let local_stride = u64::from(kernel.local_bytes).max(16).next_multiple_of(16);
+        let stack_bytes = match kernel.stack_frames {
+            0 => 0,
+            frames => u64::from(shape.stack_bytes.max(frames)).next_multiple_of(16),
+        };
+        let mut local_bytes = u64::from(kernel.local_bytes);
+        if stack_bytes > 0 {
+            local_bytes = local_bytes.next_multiple_of(16) + stack_bytes;
+        }
+        let mut local_stride = local_bytes.max(16).next_multiple_of(16);
+        if local_stride >= 1024 {
+            // The lanes of a warp mostly touch the same place, each of its own memory: these shall not all fall into the
+            // same few lines of a cache.
+            local_stride = local_stride.next_multiple_of(128) + 64;
+        }
         let code = self.code(index, kernel, class, threads.is_multiple_of(32), local_stride as i64)?;
         let warps = run::warp_shapes(shape.block, class);
         let shared_bytes = u64::from(kernel.shared_bytes).next_multiple_of(16) + u64::from(shape.shared_bytes);
-        let local = if kernel.local_bytes == 0 { 0 } else { warps.len() * 32 * local_stride as usize };
+        let local = if local_bytes == 0 { 0 } else { warps.len() * 32 * local_stride as usize };
         let layout = run::Layout {
             params: kernel.param_bytes as usize,
             shared: shared_bytes as usize,
@@ -234,8 +256,9 @@ impl Program {
             grid_id,
             warps: Arc::new(warps),
             layout,
-            local_bytes: u64::from(kernel.local_bytes),
+            local_bytes,
             local_stride,
+            stack_bytes,
             shared_bytes,
             window: self.window,
         };
@@ -252,7 +275,7 @@ impl Program {
         local_stride: i64,
     ) -> Result<Arc<place::Code>, ExecError> {
         let mut compiled = self.compiled.lock();
-        if let Some(known) = compiled.get(&(index, class, full)) {
+        if let Some(known) = compiled.get(&(index, class, full, local_stride)) {
             return Ok(Arc::clone(known));
         }
         let target = code::Target {
@@ -264,7 +287,7 @@ impl Program {
             local_stride,
         };
         let made = Arc::new(place::Code::place(code::compile(target)?)?);
-        compiled.insert((index, class, full), Arc::clone(&made));
+        compiled.insert((index, class, full, local_stride), Arc::clone(&made));
         Ok(made)
     }
 }

@@ -1,7 +1,7 @@
 //! What a kernel means, after names, directives and syntax are gone.
 //!
-//! Lowering turns the AST of a PTX module into one [`Kernel`] per `.entry`, with `.func` calls inlined: basic blocks of
-//! three-address instructions over virtual registers (mutable, not SSA), every type explicit. Code generation reads
+//! Lowering turns the AST of a PTX module into one [`Kernel`] per `.entry`, with `.func` calls inlined (or,
+//! of functions that may call themselves, turned into jumps): basic blocks of three-address instructions over virtual registers (mutable, not SSA), every type explicit. Code generation reads
 //! nothing else. Registers hold bits of a [`Width`]; what the bits mean is said by each instruction.
 
 mod module;
@@ -352,6 +352,8 @@ pub enum Special {
     GlobalTimerHi,
     DynamicSharedSize,
     TotalSharedSize,
+    /// End of the thread's local memory, the stack of frames included; no register of PTX.
+    LocalSize,
     /// Clusters of one block: id and size in blocks, this block's place.
     ClusterId(u8),
     NClusterId(u8),
@@ -673,6 +675,8 @@ pub enum Op {
     },
     /// Stops the kernel with an error.
     Trap,
+    /// Stops the kernel: the stack of frames is too small.
+    StackOverflow,
     /// Does nothing that shows (`nanosleep`, `prefetch`, `griddepcontrol`, …).
     Nothing,
 }
@@ -753,6 +757,9 @@ pub struct Kernel {
     pub shared_bytes: u32,
     /// Local memory of a thread in bytes.
     pub local_bytes: u32,
+    /// Where functions call themselves: bytes of one frame of each. The stack of frames begins behind the local memory,
+    /// at a multiple of 16, and must hold as much at least.
+    pub stack_frames: u32,
     /// `.reqntid`, or zeros.
     pub required_block: [u32; 3],
     /// `.maxntid` as a product, or 0.

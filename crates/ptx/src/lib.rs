@@ -4,6 +4,7 @@
 //! `exec` compiles kernels for a block shape, with the lanes of a warp as SIMD, and runs blocks of threads.
 
 pub mod ast;
+mod bits;
 mod diagnostics;
 pub mod exec;
 pub mod ir;

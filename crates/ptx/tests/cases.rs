@@ -1,8 +1,8 @@
 //! Runs the kernels of `cases/*.case` from PTX text to results.
 //!
 //! A case file says how to launch kernels of the PTX file of the same name and what to expect; `cases/make.py` writes it.
-//! Lines: `case NAME`, `kernel NAME`, `grid X Y Z`, `block X Y Z`, `shared BYTES`, `cooperative`, `buffer NAME TYPE VALUES`
-//! and `value TYPE VALUES` (parameters in order), `expect BUFFER TYPE VALUES`, `prints TEXT`, `traps assert`.
+//! Lines: `case NAME`, `kernel NAME`, `grid X Y Z`, `block X Y Z`, `shared BYTES`, `stack BYTES`, `cooperative`, `buffer NAME TYPE VALUES`
+//! and `value TYPE VALUES` (parameters in order), `expect BUFFER TYPE VALUES`, `prints TEXT`, `traps assert` or `traps stack`.
 
 #![expect(unsafe_code, reason = "lends memory to kernels")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -107,12 +107,13 @@ struct Case<'a> {
     grid: [u32; 3],
     block: [u32; 3],
     shared: u32,
+    stack: u32,
     cooperative: bool,
     /// Name (none by value) and bytes.
     params: Vec<(Option<&'a str>, Vec<u8>)>,
     expect: Vec<(&'a str, &'a str, Vec<u8>)>,
     prints: Option<String>,
-    traps: bool,
+    traps: Option<TrapKind>,
 }
 
 fn parse(text: &str) -> Vec<Case<'_>> {
@@ -131,12 +132,14 @@ fn parse(text: &str) -> Vec<Case<'_>> {
             ["grid", extents @ ..] => case.grid = extent(extents),
             ["block", extents @ ..] => case.block = extent(extents),
             ["shared", bytes] => case.shared = bytes.parse().unwrap(),
+            ["stack", bytes] => case.stack = bytes.parse().unwrap(),
             ["cooperative"] => case.cooperative = true,
             ["buffer", name, ty, values @ ..] => case.params.push((Some(name), encode(ty, values))),
             ["value", ty, values @ ..] => case.params.push((None, encode(ty, values))),
             ["expect", name, ty, values @ ..] => case.expect.push((name, ty, encode(ty, values))),
             ["prints", ..] => case.prints = line.strip_prefix("prints ").map(|text| text.replace("\\n", "\n")),
-            ["traps", "assert"] => case.traps = true,
+            ["traps", "assert"] => case.traps = Some(TrapKind::Assert),
+            ["traps", "stack"] => case.traps = Some(TrapKind::StackOverflow),
             _ => panic!("`{line}` is no line of a case file"),
         }
     }
@@ -181,6 +184,7 @@ fn run(module: &Arc<ptx::ir::Module>, case: &Case<'_>) {
         block: case.block,
         cluster: [1; 3],
         shared_bytes: case.shared,
+        stack_bytes: case.stack,
         cooperative: case.cooperative,
     };
     let launch = program.prepare(index, shape, &params, 1).unwrap();
@@ -191,8 +195,8 @@ fn run(module: &Arc<ptx::ir::Module>, case: &Case<'_>) {
     let host = Host { printed: Mutex::default(), heap: AtomicU64::new(heap) };
     let result = launch.run(0..launch.blocks(), &mut scratch, &host);
     match result {
-        Ok(()) => assert!(!case.traps, "{} should have trapped", case.name),
-        Err(trap) => assert!(case.traps && trap.kind == TrapKind::Assert, "{}: {trap:?}", case.name),
+        Ok(()) => assert!(case.traps.is_none(), "{} should have trapped", case.name),
+        Err(trap) => assert_eq!(case.traps, Some(trap.kind), "{}: {trap:?}", case.name),
     }
     for (name, ty, expected) in &case.expect {
         let found = memory.read(buffers[name], expected.len());
@@ -227,4 +231,4 @@ macro_rules! files {
     };
 }
 
-files! { barrier basics control grid memory simd warp }
+files! { barrier basics control grid memory recursion simd warp }

@@ -244,6 +244,7 @@ impl Engine {
             TrapKind::IllegalAddress => CuError::ILLEGAL_ADDRESS,
             TrapKind::MisalignedAddress => CuError::MISALIGNED_ADDRESS,
             TrapKind::Trap => CuError::LAUNCH_FAILED,
+            TrapKind::StackOverflow => CuError::HARDWARE_STACK_ERROR,
             TrapKind::Assert => CuError::ASSERT,
             TrapKind::IllegalInstruction => CuError::ILLEGAL_INSTRUCTION,
             TrapKind::Deadlock => CuError::LAUNCH_TIMEOUT,

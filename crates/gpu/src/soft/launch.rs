@@ -12,6 +12,8 @@ use super::engine::{DEFAULT_HEAP, Engine};
 use super::module::Loaded;
 use super::task::Work;
 
+/// `CU_LIMIT_STACK_SIZE`.
+const LIMIT_STACK: u32 = 0;
 /// `CU_LIMIT_MALLOC_HEAP_SIZE`.
 pub(super) const LIMIT_HEAP: u32 = 2;
 /// Shared memory of a block that does not ask for more.
@@ -19,10 +21,14 @@ pub(super) const SHARED_DEFAULT: u32 = 48 << 10;
 /// Memory that the threads of one block may need for themselves.
 const MOST_SCRATCH: u64 = 1 << 30;
 
+/// Bytes of a thread's stack, whatever the limit says.
+const LEAST_STACK: u64 = 16 << 10;
+const MOST_STACK: u64 = 512 << 10;
+
 /// What a new context says for a limit.
 pub(super) fn default_limit(limit: u32) -> CuResult<u64> {
     match limit {
-        0 => Ok(1024),
+        LIMIT_STACK => Ok(1024),
         1 => Ok(1 << 20),
         LIMIT_HEAP => Ok(DEFAULT_HEAP),
         4 => Ok(2048),
@@ -38,14 +44,21 @@ pub(super) fn checked_limit(limit: u32, value: u64) -> CuResult<u64> {
     default_limit(limit)?;
     match limit {
         // Local memory of a thread: 512 KiB is what the hardware has.
-        0 if value > 512 << 10 => Err(CuError::INVALID_VALUE),
-        0 => Ok(value.next_multiple_of(16)),
+        LIMIT_STACK if value > MOST_STACK => Err(CuError::INVALID_VALUE),
+        LIMIT_STACK => Ok(value.next_multiple_of(16)),
         LIMIT_HEAP if value > 1 << 40 => Err(CuError::INVALID_VALUE),
         LIMIT_HEAP => Ok(value.max(64 << 10)),
         5 => Ok(value.min(128)),
         6 if value > 0 => Err(CuError::UNSUPPORTED_LIMIT),
         _ => Ok(value),
     }
+}
+
+/// Bytes of a thread's stack under a limit. Our frames are wider than a card's, so that a program which is content with
+/// its limit there must get more here; untouched pages of a stack cost nothing.
+fn stack_for(limit: u64) -> u32 {
+    let bytes = (2 * limit).clamp(LEAST_STACK, MOST_STACK);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl Engine {
@@ -80,11 +93,13 @@ impl Engine {
     /// See [`cuda::Driver::launch`].
     pub(super) fn launch(&self, stream: StreamId, function: FunctionId, shape: LaunchShape, params: &[u8]) -> CuResult {
         self.check()?;
-        let (key, device, module) = {
+        let (key, device, stack, module) = {
             let state = self.state.lock();
             let module = state.modules.get(&function.module).ok_or(CuError::INVALID_HANDLE)?;
             let queue = state.queue(stream)?;
-            (queue.progress.key, queue.device, Arc::clone(module))
+            let limits = state.contexts.get(&queue.context).map(|context| &context.limits);
+            let stack = limits.and_then(|limits| limits.get(&LIMIT_STACK)).copied().unwrap_or(0);
+            (queue.progress.key, queue.device, stack, Arc::clone(module))
         };
         if module.device != device {
             return Err(CuError::INVALID_HANDLE);
@@ -100,6 +115,7 @@ impl Engine {
             block: shape.block,
             cluster: shape.cluster.map(|blocks| blocks.max(1)),
             shared_bytes: shape.shared_bytes,
+            stack_bytes: stack_for(stack),
             cooperative: shape.cooperative,
         };
         let launch = module.program.prepare(kernel, shaped, params, grid_id).map_err(|error| {

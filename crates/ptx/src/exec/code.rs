@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::enter;
 use super::flow::{End, Flow};
+use super::home::Homes;
 use super::kinds::{self, Kind, Kinds, RowClass, Rules};
 use super::site::{Detail, Helper, Site, slot};
 use super::{ExecError, Window};
@@ -85,6 +86,8 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) sites: Sites,
     pub(super) data: StackSlot,
     pub(super) data_slots: usize,
+    pub(super) homes: Homes,
+    pub(super) home_slot: Option<StackSlot>,
     pub(super) frame_bytes: usize,
     /// Lanes that the instruction being emitted may write, when they are not all of interest.
     pub(super) blend: Option<Value>,
@@ -297,6 +300,9 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
         let waiting = flow.blocks.iter().map(|_| b.declare_var(types::I32)).collect();
         let blocks = flow.blocks.iter().map(|_| b.create_block()).collect();
         let whole_blocks = flow.hot.iter().map(|hot| hot.then(|| b.create_block())).collect();
+        let homes = Homes::new(target, &flow, &kinds);
+        let home_slot = (homes.bytes > 0)
+            .then(|| b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, homes.bytes, 4)));
         let data = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
         let mut emitter = Emitter {
             b,
@@ -317,6 +323,8 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
             sites: Vec::new(),
             data,
             data_slots: 1,
+            homes,
+            home_slot,
             frame_bytes: 0,
             blend: None,
             place: 0,
@@ -405,6 +413,7 @@ impl Emitter<'_, '_> {
         }
         let mask = self.b.ins().load(types::I32, trusted(), self.context, std::mem::offset_of!(Context, mask) as i32);
         self.b.def_var(self.active, mask);
+        self.clear_homes();
         let switch = self.b.create_block();
         self.entry_switch = Some(switch);
         let resume =
@@ -563,5 +572,6 @@ fn is_cheap(op: &Op) -> bool {
             | Op::Redux { .. }
             | Op::Elect { .. }
             | Op::Trap
+            | Op::StackOverflow
     )
 }

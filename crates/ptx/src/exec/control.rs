@@ -338,7 +338,7 @@ impl Emitter<'_, '_> {
 
     /// Returns to the runner with lanes parked in front of blocks; on return they all go on.
     fn park(&mut self, parked: &[usize], status: Value) {
-        let mut saved = super::bits::BitSet::new(self.target.kernel.registers.len());
+        let mut saved = crate::bits::BitSet::new(self.target.kernel.registers.len());
         for x in parked {
             saved.union(&self.flow.live_in[*x]);
         }
@@ -397,7 +397,18 @@ impl Emitter<'_, '_> {
             offset += 4;
         }
         offset = (offset + 15) & !15;
+        let mut homes = Vec::new();
         for r in registers {
+            if let Some(values) = self.load_home(*r) {
+                let types: Vec<_> = values.iter().map(|value| self.b.func.dfg.value_type(*value)).collect();
+                for (i, value) in values.into_iter().enumerate() {
+                    self.b.ins().store(flags, value, frame, (offset + 16 * i) as i32);
+                }
+                let bytes = 16 * types.len();
+                homes.push((*r, types, offset));
+                offset += bytes;
+                continue;
+            }
             let varying = self.kind(*r) == Kind::Varying;
             for variable in self.variables(*r) {
                 let value = self.b.use_var(variable);
@@ -427,6 +438,11 @@ impl Emitter<'_, '_> {
             let value = self.b.ins().load(ty, flags, frame, offset as i32);
             self.b.def_var(variable, value);
         }
+        for (r, types, offset) in homes {
+            let load = |(i, ty)| self.b.ins().load(ty, flags, frame, (offset + 16 * i) as i32);
+            let values: Vec<Value> = types.into_iter().enumerate().map(load).collect();
+            self.store_home(r, &values);
+        }
     }
 
     /// At a back edge: now and then asks whether the launch is cancelled; in loops that wait for other threads, gives
@@ -450,7 +466,7 @@ impl Emitter<'_, '_> {
         self.start(ask);
         self.call(helpers::poll, Detail::None);
         if self.flow.waits[b] {
-            let mut saved = super::bits::BitSet::new(self.target.kernel.registers.len());
+            let mut saved = crate::bits::BitSet::new(self.target.kernel.registers.len());
             let flow = self.flow;
             flow.blocks[b].end.targets().iter().for_each(|t| {
                 saved.union(&flow.live_in[*t]);

@@ -5,7 +5,7 @@
 //! together, which the order made here sees to. The same order lets us say statically which blocks lanes may be waiting
 //! at while another block runs ([`pending`]), and so which registers must be kept for them.
 
-use super::bits::BitSet;
+use crate::bits::BitSet;
 use crate::ir::operands;
 use crate::ir::{BarrierKind, Block, Instruction, Kernel, Op, Operand, Predicate, Semantics, Space, Terminator};
 

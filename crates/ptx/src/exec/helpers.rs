@@ -402,6 +402,18 @@ pub(super) unsafe extern "C" fn trap(context: *mut Context, site: *const Site, d
     unsafe { fail(context, Fault { kind: TrapKind::Trap, address: None, at, message: None }) }
 }
 
+/// A call whose frame no longer fits.
+pub(super) unsafe extern "C" fn stack_overflow(context: *mut Context, site: *const Site, data: *mut u8) {
+    // SAFETY: generated code has put the mask there.
+    if unsafe { mask_of(data) } == 0 {
+        return;
+    }
+    // SAFETY: the site belongs to the code that runs.
+    let at = unsafe { (*site).at };
+    // SAFETY: nothing here needs dropping.
+    unsafe { fail(context, Fault { kind: TrapKind::StackOverflow, address: None, at, message: None }) }
+}
+
 /// `%clock`.
 pub(super) unsafe extern "C" fn clock(_: *mut Context, _: *const Site, data: *mut u8) {
     // SAFETY: reads a counter.

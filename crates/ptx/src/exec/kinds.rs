@@ -5,8 +5,8 @@
 //! row, and only the rest takes vectors. Kinds are per register, not per definition: PTX made by compilers gives nearly
 //! every value a register of its own.
 
-use super::bits::BitSet;
 use super::flow::{End, Flow};
+use crate::bits::BitSet;
 use crate::ir::operands;
 use crate::ir::{
     BarrierKind, Binary, Instruction, Kernel, Modifiers, Op, Operand, Reg, Space, Special, Ternary, Type, Width,

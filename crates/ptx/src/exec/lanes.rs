@@ -58,6 +58,10 @@ impl Emitter<'_, '_> {
                 self.put_mask(mask);
                 self.call(helpers::trap, Detail::None);
             }
+            Op::StackOverflow => {
+                self.put_mask(mask);
+                self.call(helpers::stack_overflow, Detail::None);
+            }
             Op::Vote { mode, d, a, mask: members } => self.vote(*mode, *d, *a, members, mask, op),
             Op::Shuffle { .. } | Op::Match { .. } | Op::Redux { .. } | Op::Elect { .. } => {
                 self.warp_operation(op, mask);
@@ -647,6 +651,8 @@ impl Emitter<'_, '_> {
             Special::WarpId => offset_of!(Context, warp),
             Special::NWarpId => offset_of!(Context, warps),
             Special::DynamicSharedSize => offset_of!(Context, dynamic_shared),
+            // The lower half: it is far below 4 GiB.
+            Special::LocalSize => return Val::Uniform(self.field(types::I32, offset_of!(Context, local_bytes))),
             Special::TotalSharedSize => {
                 let v = self.field(types::I64, offset_of!(Context, shared_bytes));
                 return Val::Uniform(self.b.ins().ireduce(types::I32, v));

@@ -40,7 +40,7 @@ impl Emitter<'_, '_> {
     /// Goes on only if the condition holds, else at `slow`; with the fresh results ready.
     pub(super) fn require_with_pins(&mut self, condition: Value, slow: Block) -> Option<Pins> {
         let fresh = std::mem::take(&mut self.fresh);
-        let live: Vec<Reg> = fresh.into_iter().filter(|r| self.is_live(*r)).collect();
+        let live: Vec<Reg> = fresh.into_iter().filter(|r| self.is_live(*r) && !self.has_home(*r)).collect();
         let variables: Vec<Variable> = live.into_iter().flat_map(|r| self.variables(r)).collect();
         let next = self.b.create_block();
         let mut arguments: Vec<BlockArg> = Vec::new();

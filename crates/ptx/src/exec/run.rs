@@ -74,6 +74,7 @@ pub(super) struct Bound {
     pub(super) layout: Layout,
     pub(super) local_bytes: u64,
     pub(super) local_stride: u64,
+    pub(super) stack_bytes: u64,
     pub(super) shared_bytes: u64,
     pub(super) window: Window,
 }
@@ -342,6 +343,9 @@ impl Bound {
             (_, TrapKind::IllegalAddress, Some(a)) => format!("illegal access to address {a:#x} at {place}"),
             (_, TrapKind::MisalignedAddress, Some(a)) => format!("misaligned access to address {a:#x} at {place}"),
             (_, TrapKind::Trap, _) => format!("trap at {place}"),
+            (_, TrapKind::StackOverflow, _) => {
+                format!("the stack of a thread ({} bytes) is too small for the call at {place}", self.stack_bytes)
+            }
             (_, TrapKind::Cancelled, _) => "the launch was cancelled".into(),
             (_, kind, _) => format!("{kind:?} at {place}"),
         };

@@ -3,6 +3,7 @@
 mod masked;
 mod oracle;
 mod random;
+mod recursion;
 mod shuffles;
 mod speed;
 mod text;
@@ -87,7 +88,7 @@ impl Environment for Surroundings {
 }
 
 pub(super) fn shape(grid: [u32; 3], block: [u32; 3]) -> LaunchShape {
-    LaunchShape { grid, block, cluster: [1; 3], shared_bytes: 0, cooperative: false }
+    LaunchShape { grid, block, cluster: [1; 3], shared_bytes: 0, stack_bytes: 0, cooperative: false }
 }
 
 pub(super) fn launch(
@@ -126,6 +127,7 @@ impl Writer {
                 blocks: vec![Block { instructions: vec![], end: Terminator::Exit }],
                 shared_bytes: 0,
                 local_bytes: 0,
+                stack_frames: 0,
                 required_block: [0; 3],
                 max_threads: 0,
             },

@@ -38,6 +38,10 @@ impl Emitter<'_, '_> {
 
     /// The value of a register.
     pub(super) fn read_register(&mut self, r: Reg) -> Val {
+        if let Some(values) = self.load_home(r) {
+            let mask = self.width(r) == Width::Pred && !self.spread[r.0 as usize];
+            return if mask { Val::Mask(values[0]) } else { Val::Vectors(values) };
+        }
         let variables = self.variables(r);
         let mut values: Vec<Value> = variables.into_iter().map(|v| self.b.use_var(v)).collect();
         match self.kind(r) {
@@ -362,6 +366,9 @@ impl Emitter<'_, '_> {
     /// Writes a register, keeping the lanes outside of `blend`.
     pub(super) fn write(&mut self, r: Reg, value: Val) {
         let width = self.width(r);
+        if self.has_home(r) {
+            return self.write_home(r, width, &value);
+        }
         let variables = self.variables(r);
         match self.kind(r) {
             Kind::Uniform | Kind::Bottom => match value {
@@ -405,6 +412,26 @@ impl Emitter<'_, '_> {
                 variables.iter().zip(vectors).for_each(|(x, v)| self.b.def_var(*x, v));
             }
         }
+    }
+
+    /// As [`Emitter::write`], of a varying register that has a home.
+    fn write_home(&mut self, r: Reg, width: Width, value: &Val) {
+        let narrow = width == Width::Pred && !self.spread[r.0 as usize];
+        let mut new = if narrow { vec![self.mask_bits(value)] } else { self.expand(value, width) };
+        if let Some(mask) = self.blend
+            && let Some(old) = self.load_home(r)
+        {
+            let masks = if narrow { vec![mask] } else { self.unpack_mask(mask, width) };
+            for ((new, old), mask) in new.iter_mut().zip(old).zip(masks) {
+                *new = if narrow {
+                    let (new, old) = (self.b.ins().band(*new, mask), self.b.ins().band_not(old, mask));
+                    self.b.ins().bor(new, old)
+                } else {
+                    self.b.ins().bitselect(mask, *new, old)
+                };
+            }
+        }
+        self.store_home(r, &new);
     }
 
     /// Scalars of a flat or row value, one per row.

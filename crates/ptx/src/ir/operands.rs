@@ -69,7 +69,7 @@ pub(crate) fn sources(op: &Op, f: &mut dyn FnMut(Reg)) {
         Op::Match { a, mask, .. } | Op::Redux { a, mask, .. } => [a, mask].into_iter().for_each(|a| operand(a, f)),
         Op::Elect { mask, .. } => operand(mask, f),
         Op::Mma { a, b, c, .. } => a.iter().chain(b).chain(c).for_each(|a| operand(a, f)),
-        Op::Special { .. } | Op::Fence | Op::ActiveMask { .. } | Op::Trap | Op::Nothing => {}
+        Op::Special { .. } | Op::Fence | Op::ActiveMask { .. } | Op::Trap | Op::StackOverflow | Op::Nothing => {}
     }
 }
 
@@ -121,6 +121,7 @@ pub(crate) fn results(op: &Op, f: &mut dyn FnMut(Reg)) {
         | Op::WarpBarrier { .. }
         | Op::Fence
         | Op::Trap
+        | Op::StackOverflow
         | Op::Nothing => {}
     }
 }

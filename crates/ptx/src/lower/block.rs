@@ -120,6 +120,26 @@ impl Writer {
         self.drafts.get_mut(self.current.0 as usize).map(|draft| &mut draft.instructions)
     }
 
+    /// How many blocks the text has so far.
+    pub(super) fn placed(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A block by its place in the text.
+    pub(super) fn at_place(&self, place: usize) -> BlockId {
+        self.order.get(place).copied().unwrap_or(BlockId(0))
+    }
+
+    /// What a block has so far: its instructions and its end.
+    pub(super) fn draft(&self, block: BlockId) -> (&[Instruction], Option<&Terminator>) {
+        self.drafts.get(block.0 as usize).map_or((&[], None), |draft| (&draft.instructions, draft.end.as_ref()))
+    }
+
+    /// As [`Writer::draft`], to change it.
+    pub(super) fn draft_mut(&mut self, block: BlockId) -> Option<(&mut Vec<Instruction>, &mut Option<Terminator>)> {
+        self.drafts.get_mut(block.0 as usize).map(|draft| (&mut draft.instructions, &mut draft.end))
+    }
+
     /// The finished blocks, in the order of the text, numbered by it.
     pub(super) fn finish(mut self) -> (Vec<Width>, Vec<Block>) {
         self.end(Terminator::Exit);

@@ -2,6 +2,7 @@
 
 use super::block::Writer;
 use super::index::Index;
+use super::routine::{Routine, Site};
 use super::scope::{Frame, Local};
 use super::{ENOUGH, Fault, Lowered, layout, simplify, types};
 use crate::ast::{Instruction, Linkage, Name, StateSpace, Statement, Variable};
@@ -14,7 +15,7 @@ const LARGEST_KERNEL: usize = 4_000_000;
 /// Registers that one declaration may make.
 const MOST_REGISTERS: u32 = 1 << 22;
 /// Local memory of a thread, as CUDA limits it.
-const LARGEST_LOCAL: u64 = 512 << 10;
+pub(super) const LARGEST_LOCAL: u64 = 512 << 10;
 
 /// A kernel being lowered.
 #[derive(Debug)]
@@ -25,8 +26,17 @@ pub(super) struct Body<'m, 'a> {
     pub(super) frames: Vec<Frame<'m, 'a>>,
     /// Places of shared variables by their number.
     shared: FastMap<u32, i64>,
-    local_top: u64,
-    local_bytes: u64,
+    pub(super) local_top: u64,
+    pub(super) local_bytes: u64,
+    /// Functions that may call themselves, and where they are called.
+    pub(super) routines: Vec<Routine<'m, 'a>>,
+    pub(super) sites: Vec<Site>,
+    /// Where the frame of the running routine begins, once there is one.
+    pub(super) stack_pointer: Option<Reg>,
+    /// The routine being lowered.
+    pub(super) current: Option<usize>,
+    /// Whether local memory is addressed from the stack pointer.
+    pub(super) in_frame: bool,
     /// Size of the kernel's parameters.
     pub(super) param_bytes: u32,
     /// The carry flag, once it is used.
@@ -47,6 +57,11 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         shared,
         local_top: 0,
         local_bytes: 0,
+        routines: Vec::new(),
+        sites: Vec::new(),
+        stack_pointer: None,
+        current: None,
+        in_frame: false,
         param_bytes,
         carry: None,
         faults: Vec::new(),
@@ -61,9 +76,13 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         body.unsupported::<()>("clusters of more than one block are not supported").map_err(one)?;
     }
     body.statements(function.body.as_deref().unwrap_or_default());
+    if body.faults.is_empty() {
+        body.lower_routines();
+    }
     if !body.faults.is_empty() {
         return Err(body.faults);
     }
+    let stack_frames = body.join_frames().map_err(one)?;
     let (registers, blocks) = body.writer.finish();
     Ok(Kernel {
         name: function.name.text.to_owned(),
@@ -73,6 +92,7 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         blocks: simplify::simplify(blocks),
         shared_bytes,
         local_bytes: body.local_bytes as u32,
+        stack_frames,
         required_block: function.required_block,
         max_threads: function.max_threads,
     })

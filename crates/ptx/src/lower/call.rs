@@ -1,4 +1,4 @@
-//! Calls: inlined, or handed to the runtime.
+//! Calls: inlined, handed to the runtime, or of functions that may call themselves ([`super::routine`]).
 
 use super::Lowered;
 use super::body::Body;
@@ -17,7 +17,7 @@ const MOST_TARGETS: usize = 32;
 
 /// What a call passes or receives.
 #[derive(Clone, Copy, Debug)]
-enum Passed {
+pub(super) enum Passed {
     Slot(Slot),
     Register(Reg, Type),
     Constant(u64),
@@ -92,11 +92,8 @@ impl<'m, 'a> Body<'m, 'a> {
                 }
             }
         } else if frame.is_some_and(|frame| frame.prototypes.contains(&name)) {
-            targets.extend(self.index.addressed_functions().iter().copied().filter(|&position| {
-                self.index
-                    .at(position)
-                    .is_some_and(|function| function.returns.len() == results && function.params.len() == arguments)
-            }));
+            let all = self.index.addressed_functions().iter().copied();
+            targets.extend(all.filter(|&position| self.index.takes(position, results, arguments)));
         } else {
             return self.fail(list, format!("`{name}` is not a prototype or a list of targets"));
         }
@@ -154,8 +151,8 @@ impl<'m, 'a> Body<'m, 'a> {
         if function.body.is_none() {
             return self.call_runtime(function, results, arguments);
         }
-        if self.frames.iter().any(|frame| frame.function == position) {
-            return self.unsupported(format!("`{name}` calls itself: recursion is not supported"));
+        if let Some(cycle) = self.index.cycle(position) {
+            return self.call_routine(position, cycle, results, arguments);
         }
         if self.frames.len() >= DEEPEST {
             return self.unsupported(format!("calls nested more than {DEEPEST} deep are not supported"));
@@ -209,7 +206,7 @@ impl<'m, 'a> Body<'m, 'a> {
     }
 
     /// Declares a parameter of an inlined function.
-    fn parameter(&mut self, variable: &'m Variable<'a>) -> Lowered<Slot> {
+    pub(super) fn parameter(&mut self, variable: &'m Variable<'a>) -> Lowered<Slot> {
         let register = variable.space == StateSpace::Reg;
         let slot = self.slot(variable, !register && self.is_addressed(variable.name.text))?;
         let meaning = match (variable.space, slot) {

@@ -28,12 +28,24 @@ pub(super) struct Facts<'m, 'a> {
     pub(super) shared: Vec<&'m Variable<'a>>,
     /// Functions that it names.
     pub(super) callees: Vec<usize>,
-    /// Whether it calls through a register.
-    pub(super) indirect: bool,
+    /// Results and arguments of its calls through registers.
+    pub(super) indirect: Vec<(usize, usize)>,
     /// Names of its own whose address it takes.
     pub(super) addressed: FastMap<&'a str, ()>,
     /// Functions whose address it takes.
     pub(super) pointed: Vec<usize>,
+}
+
+/// Results and arguments of a call through a register.
+fn indirect(operands: &[Operand<'_>]) -> Option<(usize, usize)> {
+    let count = |operand: Option<&Operand<'_>>| match operand.map(|operand| &operand.kind) {
+        Some(OperandKind::Group(list)) => list.len(),
+        _ => 0,
+    };
+    let callee = operands.iter().position(|operand| matches!(operand.kind, OperandKind::Name(_)))?;
+    let OperandKind::Name(name) = operands[callee].kind else { return None };
+    let results = callee.checked_sub(1).and_then(|before| operands.get(before));
+    name.starts_with('%').then(|| (count(results), count(operands.get(callee + 1))))
 }
 
 /// The unit of names that all units see.
@@ -49,6 +61,7 @@ pub(super) struct Index<'m, 'a> {
     names: FastMap<(u32, &'a str), Global<'m, 'a>>,
     facts: Vec<OnceCell<Facts<'m, 'a>>>,
     addressed_functions: OnceCell<Vec<usize>>,
+    pub(super) cycles: OnceCell<Vec<Option<u32>>>,
     uses_grid_workspace: Cell<bool>,
 }
 
@@ -60,6 +73,7 @@ impl<'m, 'a> Index<'m, 'a> {
             names: FastMap::default(),
             facts: module.functions.iter().map(|_| OnceCell::new()).collect(),
             addressed_functions: OnceCell::new(),
+            cycles: OnceCell::new(),
             uses_grid_workspace: Cell::new(false),
         };
         for variable in &module.variables {
@@ -214,11 +228,7 @@ impl<'m, 'a> Index<'m, 'a> {
                 Statement::Instruction(instruction) => {
                     let opcode = self.module.mnemonics.get(instruction.mnemonic as usize).map(|it| it.opcode);
                     if opcode == Some(Opcode::Call) {
-                        let callee = instruction.operands.iter().find_map(|operand| match operand.kind {
-                            OperandKind::Name(name) => Some(name),
-                            _ => None,
-                        });
-                        facts.indirect |= callee.is_some_and(|name| name.starts_with('%'));
+                        facts.indirect.extend(indirect(&instruction.operands));
                     }
                     for operand in &instruction.operands {
                         self.touch(operand, opcode == Some(Opcode::Mov), &mut facts);
@@ -277,7 +287,7 @@ impl<'m, 'a> Index<'m, 'a> {
             next += 1;
             let Some(facts) = self.facts(position) else { continue };
             all.extend(&facts.shared);
-            let pointers = if facts.indirect { self.addressed_functions() } else { &[] };
+            let pointers = if !facts.indirect.is_empty() { self.addressed_functions() } else { &[] };
             for &callee in facts.callees.iter().chain(pointers) {
                 if !seen.contains(&callee) {
                     seen.push(callee);

@@ -80,7 +80,12 @@ impl<'m, 'a> Body<'m, 'a> {
         if !fits {
             return self.fail(inner, format!("`{name}` does not lie in the state space of the access"));
         }
-        Ok(Address { space: own, base, offset })
+        match (base, self.framed()) {
+            (Operand::Local(at), Some(pointer)) => {
+                Ok(Address { space: own, base: Operand::Reg(pointer), offset: at.saturating_add(offset) })
+            }
+            _ => Ok(Address { space: own, base, offset }),
+        }
     }
 
     /// The parameter of a call that an address names, and the offset in it.

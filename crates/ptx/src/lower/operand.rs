@@ -208,7 +208,10 @@ impl<'m, 'a> Body<'m, 'a> {
         if !matches!(types::size(ty), 4 | 8) {
             return self.fail(operand, format!("the address of `{name}` does not fit into `.{}`", types::name(ty)));
         }
-        self.symbol(operand, name, offset).map(|(_, address)| address)
+        match (self.symbol(operand, name, offset)?.1, self.framed()) {
+            (ir::Operand::Local(at), Some(pointer)) => Ok(self.framed_value(pointer, at, ty)),
+            (address, _) => Ok(address),
+        }
     }
 
     /// A symbol as an address: the space it lies in and its place there.

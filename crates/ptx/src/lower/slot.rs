@@ -14,6 +14,16 @@ pub(super) enum Slot {
     Memory(i64, u64),
 }
 
+/// The largest piece of what is left of a parameter in memory, which is aligned to eight bytes.
+pub(super) fn piece(left: i64) -> Type {
+    match left {
+        8.. => Type::B64,
+        4..8 => Type::B32,
+        2..4 => Type::B16,
+        _ => Type::B8,
+    }
+}
+
 impl<'m, 'a> Body<'m, 'a> {
     /// A place for a parameter.
     pub(super) fn slot(&mut self, variable: &Variable<'_>, addressed: bool) -> Lowered<Slot> {
@@ -26,15 +36,19 @@ impl<'m, 'a> Body<'m, 'a> {
         Ok(Slot::Memory(self.local(size, layout::align(variable)?)?, size))
     }
 
-    fn at_slot(offset: i64) -> Address {
-        Address { space: Space::Local, base: Operand::Local(offset), offset: 0 }
+    fn at_slot(&self, offset: i64) -> Address {
+        match self.framed() {
+            Some(pointer) => Address { space: Space::Local, base: Operand::Reg(pointer), offset },
+            None => Address { space: Space::Local, base: Operand::Local(offset), offset: 0 },
+        }
     }
 
     /// `ld.param` from a slot.
     pub(super) fn load_slot(&mut self, slot: Slot, offset: i64, ty: Type, d: Vec<Option<Reg>>) {
         match slot {
             Slot::Memory(base, _) => {
-                self.writer.emit(Op::Load { ty, d, address: Self::at_slot(base + offset), semantics: Semantics::Weak });
+                let address = self.at_slot(base + offset);
+                self.writer.emit(Op::Load { ty, d, address, semantics: Semantics::Weak });
             }
             Slot::Register(register, _) => {
                 for (element, d) in d.into_iter().enumerate() {
@@ -83,12 +97,8 @@ impl<'m, 'a> Body<'m, 'a> {
     pub(super) fn store_slot(&mut self, slot: Slot, offset: i64, ty: Type, a: Vec<Operand>) {
         match slot {
             Slot::Memory(base, _) => {
-                self.writer.emit(Op::Store {
-                    ty,
-                    address: Self::at_slot(base + offset),
-                    a,
-                    semantics: Semantics::Weak,
-                });
+                let address = self.at_slot(base + offset);
+                self.writer.emit(Op::Store { ty, address, a, semantics: Semantics::Weak });
             }
             Slot::Register(register, _) => {
                 for (element, a) in a.into_iter().enumerate() {
@@ -145,13 +155,7 @@ impl<'m, 'a> Body<'m, 'a> {
                 let size = to_size.min(from_size) as i64;
                 let mut at = 0;
                 while at < size {
-                    let ty = match size - at {
-                        8.. => Type::B64,
-                        4..8 => Type::B32,
-                        2..4 => Type::B16,
-                        _ => Type::B8,
-                    };
-                    // Areas are aligned to eight bytes, so that eight at a time is allowed.
+                    let ty = piece(size - at);
                     let d = self.writer.temporary(ty);
                     self.load_slot(from, at, ty, vec![Some(d)]);
                     self.store_slot(to, at, ty, vec![Operand::Reg(d)]);

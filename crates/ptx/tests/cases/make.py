@@ -186,3 +186,48 @@ for x, y in zip(xs, ys):
 c.case("integers_of_every_width", "simd", [1], [8], [("a", "u32", xs), ("b", "u32", ys), ("out", "u32", [0] * (17 * 8))],
        [("out", "u32", [v for r in rows for v in r])])
 c.write()
+
+c = Cases("recursion")
+def fibonacci(n): return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+def ackermann(m, n):
+    if m == 0: return n + 1
+    return ackermann(m - 1, 1 if n == 0 else ackermann(m, n - 1))
+def up(n, a): return a if n <= 0 else s32(down(n - 1, s32(a * 3 + n)) - a)
+def down(n, a): return s32(-a) if n <= 0 else s32(up(n - 2, a ^ n) + 2 * a)
+for name, grid, block in [("whole_warps", [2], [64]), ("rows_of_eight", [1], [8, 5, 2]), ("a_ragged_warp", [3], [37])]:
+    threads = grid[0] * block[0] * (block[1] * block[2] if len(block) > 1 else 1)
+    if len(block) > 1: threads = block[0]  # The kernel counts along x alone: all rows write the same.
+    c.case(f"numbers_in_{name}", "numbers", grid, block, [("out", "i32", [0] * 3 * threads)],
+           [("out", "i32", [v for i in range(threads) for v in
+                            (fibonacci(i % 11), ackermann(i % 3, i % 5), up(i % 13, i) if i % 2 else down(i % 7, i))])], extra=["stack 4096"])
+def climb(links, depth, seed):
+    links = [s32(seed * 31 + depth)] + links
+    below = climb(links, depth - 1, seed + (3 if seed & 1 else 5)) if depth > 0 else 0
+    total = 0
+    for value in links: total = s32(total * 3 + value)
+    return total ^ below
+c.case("pointers_to_variables_of_callers", "links", [1], [50], [("out", "i32", [0] * 50)],
+       [("out", "i32", [climb([], i % 6, i) for i in range(50)])], extra=["stack 2048"])
+def signed(x, bits): return (x & ((1 << bits) - 1)) - ((x >> (bits - 1) & 1) << bits)
+def pair(a, b, c): return signed(a, 64), signed(b, 16), signed(c, 8)
+def spread(p, flip, n):
+    if n == 0: return p
+    q = spread(pair(p[0] * 3, p[1] + n, p[2] ^ n), not flip, n - 1)
+    r = spread(pair(q[0] - p[0], q[1] - n, p[2]), flip, n // 2) if flip else q
+    return pair(q[0] + r[0], r[1] * 3 + q[1], r[2] + q[2] + flip)
+c.case("structures_and_narrow_values", "pairs", [1], [48], [("out", "i64", [0] * 144)],
+       [("out", "i64", [v for i in range(48) for v in spread(pair(i, i, i), bool(i & 1), i % 6)])], extra=["stack 4096"])
+v = [(i * 37 + 11) % 101 for i in range(128)]
+shared, levels, width = v[:], 0, 64
+while width:
+    for i in range(width): shared[i] += shared[i + width]
+    width //= 2
+for k in range(7): levels = levels * 2 + (shared[1 << k] & 1)
+c.case("barriers_at_every_depth", "folds", [1], [128], [("in", "i32", v), ("out", "i32", [0, 0])],
+       [("out", "i32", [shared[0], levels])], extra=["stack 1024"])
+def deep(n): return 1 + n * (n + 1) // 2
+c.case("as_deep_as_the_stack_allows", "depths", [1], [32], [("out", "i32", [0] * 32), ("i32", 100)],
+       [("out", "i32", [deep(100)] * 32)], extra=["stack 6400"])
+c.case("deeper_than_the_stack_allows", "depths", [1], [32], [("out", "i32", [0] * 32), ("i32", 1000000)],
+       [], extra=["stack 6400", "traps stack"])
+c.write()

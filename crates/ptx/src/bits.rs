@@ -2,33 +2,33 @@
 
 /// A set of numbers below a fixed bound.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct BitSet {
+pub(crate) struct BitSet {
     words: Vec<u64>,
 }
 
 impl BitSet {
     /// The empty set of numbers below `bound`.
-    pub(super) fn new(bound: usize) -> BitSet {
+    pub(crate) fn new(bound: usize) -> BitSet {
         BitSet { words: vec![0; bound.div_ceil(64)] }
     }
 
-    pub(super) fn insert(&mut self, i: usize) -> bool {
+    pub(crate) fn insert(&mut self, i: usize) -> bool {
         let (word, bit) = (i / 64, 1u64 << (i % 64));
         let fresh = self.words[word] & bit == 0;
         self.words[word] |= bit;
         fresh
     }
 
-    pub(super) fn remove(&mut self, i: usize) {
+    pub(crate) fn remove(&mut self, i: usize) {
         self.words[i / 64] &= !(1 << (i % 64));
     }
 
-    pub(super) fn contains(&self, i: usize) -> bool {
+    pub(crate) fn contains(&self, i: usize) -> bool {
         self.words[i / 64] >> (i % 64) & 1 != 0
     }
 
     /// Adds the other set; whether that changed anything.
-    pub(super) fn union(&mut self, other: &BitSet) -> bool {
+    pub(crate) fn union(&mut self, other: &BitSet) -> bool {
         let mut changed = false;
         for (a, b) in self.words.iter_mut().zip(&other.words) {
             changed |= *b & !*a != 0;
@@ -37,11 +37,11 @@ impl BitSet {
         changed
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.words.iter().enumerate().flat_map(|(i, &w)| {
             let mut w = w;
             std::iter::from_fn(move || {
