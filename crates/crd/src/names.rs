@@ -48,6 +48,8 @@ pub const GANG_MIN_MEMBERS: &str = "tensor-fusion.ai/gang-min-members";
 pub const GANG_TIMEOUT: &str = "tensor-fusion.ai/gang-timeout";
 /// GPUPool annotation: `true` for the pool of pods that name none.
 pub const DEFAULT_POOL: &str = "tensor-fusion.ai/is-default-pool";
+/// The same without the domain.
+pub const IS_DEFAULT_POOL: &str = "is-default-pool";
 /// Label of GPUNode and GPU objects: the pool that they belong to.
 pub const POOL: &str = "tensor-fusion.ai/gpupool";
 /// Label of GPU objects: the node that they are in.

@@ -9,6 +9,7 @@ mod inject;
 mod read;
 mod wish;
 
+use crd::names;
 use serde_json::Value;
 
 pub use inject::url_key;
@@ -85,7 +86,7 @@ pub fn decide_as(
     unique: &str,
 ) -> Result<Decision, Refusal> {
     let domain = &settings.domain;
-    if annotation(pod, &format!("{domain}/request")).is_some() {
+    if annotation(pod, names::REQUEST).is_some() {
         return Ok(Decision::Unchanged("the pod has its request already"));
     }
     if label(pod, &format!("{domain}/enabled")) == Some("false") || label(pod, "hami.io/webhook") == Some("ignore") {

@@ -11,7 +11,7 @@ use crate::allocator::preempt::Scope;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Settings {
-    /// Domain of labels and annotations.
+    /// Domain of labels and annotations that people write. What we write is always under `tensor-fusion.ai`.
     pub domain: String,
     /// Image that holds the client library, for the init container.
     pub client_image: String,

@@ -133,6 +133,19 @@ fn a_pod_that_names_a_workload_asks_for_nothing_itself() {
 }
 
 #[test]
+fn keys_of_another_domain_are_read_and_ours_are_written() {
+    let other = Settings { domain: "gpu.example.org".to_owned(), ..settings() };
+    let mut before = one(json!({"gpu.example.org/vram-limit": "1Gi", "tensor-fusion.ai/tflops-limit": "99"}));
+    before["metadata"]["labels"] = json!({"gpu.example.org/enabled": "true"});
+    let Ok(Decision::Changed { pod, wish }) = decide(&before, "team", &other, 0) else { panic!("unchanged") };
+    assert_eq!((wish.containers[0].vram_limit, wish.containers[0].tflops_limit), (Some(Bytes::from_gib(1)), None));
+    assert!(pod["metadata"]["annotations"]["tensor-fusion.ai/request"].is_string());
+    assert_eq!(pod["metadata"]["labels"]["tensor-fusion.ai/enabled"], "true");
+    assert_eq!(pod["spec"]["schedulingGates"], json!([{"name": "tensor-fusion.ai/allocation"}]));
+    assert!(matches!(decide(&pod, "team", &other, 0), Ok(Decision::Unchanged(_))));
+}
+
+#[test]
 fn init_containers_and_sidecars_are_told_apart() {
     let card = json!({"limits": {"nvidia.com/gpumem": 1024}});
     let mut before = one(json!({}));

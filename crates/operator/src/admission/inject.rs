@@ -1,10 +1,12 @@
-//! Writing a wish into a pod: request, gate, client library.
+//! Writing a wish into a pod: request, gate, client library. What we write is under our own domain, whatever domain people's
+//! keys are under.
 //!
 //! The library reaches images that know nothing of us: an init container copies it into a volume, and `/etc/ld.so.preload` in the
 //! injected containers names it, so that the dynamic loader (glibc) has `libcuda.so.1` and `libnvidia-ml.so.1` in place whatever the
 //! image's own `LD_LIBRARY_PATH` is. In local mode the pod's vGPUs are reached over sockets which the node agent makes in a
 //! folder of the pod's own; a container sees no other pod's, and starts when they are there.
 
+use crd::names;
 use serde_json::{Map, Value, json};
 
 use super::read::RESOURCES;
@@ -35,24 +37,24 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str
     }
     let mut pod = pod.clone();
     let request = serde_json::to_string(wish).map_err(|error| {
-        Refusal::new(format!("annotation {domain}/request"), error, "a wish that can be written as JSON")
+        Refusal::new(format!("annotation {}", names::REQUEST), error, "a wish that can be written as JSON")
     })?;
     let malformed = || Refusal::new("pod", "", "an object with `metadata` and `spec`");
     let root = pod.as_object_mut().ok_or_else(malformed)?;
     let metadata = object_in(root, "metadata").ok_or_else(malformed)?;
     if let Some(annotations) = object_in(metadata, "annotations") {
-        annotations.insert(format!("{domain}/request"), request.into());
+        annotations.insert(names::REQUEST.to_owned(), request.into());
         if wish.mode == Mode::Remote {
-            annotations.insert(format!("{domain}/connection-secret"), secret.clone().into());
+            annotations.insert(names::CONNECTION_SECRET.to_owned(), secret.clone().into());
         }
     }
     if let Some(labels) = object_in(metadata, "labels") {
         let component = if wish.mode == Mode::Local { "worker" } else { "client" };
-        labels.insert(format!("{domain}/enabled"), "true".into());
-        labels.insert(format!("{domain}/component"), component.into());
+        labels.insert(names::ENABLED.to_owned(), "true".into());
+        labels.insert(names::COMPONENT.to_owned(), component.into());
     }
     let spec = object_in(root, "spec").ok_or_else(malformed)?;
-    push_named(spec, "schedulingGates", json!({"name": format!("{domain}/allocation")}));
+    push_named(spec, "schedulingGates", json!({"name": names::GATE}));
     push_named(spec, "volumes", json!({"name": VOLUME, "emptyDir": {}}));
     if wish.mode == Mode::Local {
         let folder =

@@ -16,7 +16,7 @@ use kube::runtime::watcher::Config;
 use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 
-use super::claim::{self, Standing, controller};
+use super::claim::{self, Claim, Standing, controller};
 use super::gangs::Gangs;
 use super::ledger::{Ledger, Terms};
 use super::queue::Queue;
@@ -78,7 +78,8 @@ pub struct Allocator {
     /// What the catalogue of GPUs is made of, and the GPUs that it is asked about.
     models: Models,
     seen: BTreeMap<String, facts::Seen>,
-    binding: BTreeSet<String>,
+    /// Bindings under way, by UID.
+    binding: BTreeMap<String, Claim>,
     gone: BTreeSet<String>,
     incomplete: BTreeSet<&'static str>,
     pools: BTreeMap<String, GPUPool>,
@@ -107,7 +108,7 @@ impl Allocator {
             making: Making::new(webhook.knowledge.settings().preemption, now),
             models: Models::default(),
             seen: BTreeMap::new(),
-            binding: BTreeSet::new(),
+            binding: BTreeMap::new(),
             gone: BTreeSet::new(),
             incomplete: facts::KINDS.iter().copied().collect(),
             pools: BTreeMap::new(),
@@ -166,7 +167,7 @@ impl Allocator {
         match standing {
             Standing::Waiting(claim) => {
                 if let Some(owner) = super::gang::key(&claim)
-                    && !self.binding.contains(&uid)
+                    && !self.binding.contains_key(&uid)
                 {
                     self.gangs.waits(&claim, claim::order(&claim), now);
                     self.gang_again(&owner);
@@ -210,7 +211,7 @@ impl Allocator {
         self.stuck.forget(uid);
         self.teller.forget(uid);
         self.gangs.gone(uid);
-        if self.binding.contains(uid) {
+        if self.binding.contains_key(uid) {
             self.gone.insert(uid.to_owned());
         } else {
             self.release(uid);
@@ -265,7 +266,13 @@ impl Allocator {
     }
 
     fn report(&mut self, now: Instant) {
-        let pause = if self.changed { Duration::from_secs(1) } else { Duration::from_secs(30) };
+        // While much is bound the API server has better to do than to hear of it at once.
+        let busy = self.binding.len() > BINDINGS / 4;
+        let pause = match (self.changed, busy) {
+            (true, false) => Duration::from_secs(1),
+            (true, true) => Duration::from_secs(5),
+            (false, _) => Duration::from_secs(30),
+        };
         if now.duration_since(self.reported) < pause {
             return;
         }

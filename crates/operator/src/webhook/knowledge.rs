@@ -59,7 +59,10 @@ impl Knowledge {
 
     fn pool(&self, news: News<GPUPool>) {
         match news {
-            News::Is(pool) => drop(lock(&self.pools).insert(pool.name_any(), pool_settings(&pool))),
+            News::Is(pool) => {
+                let key = names::keyed(&lock(&self.base).domain, names::IS_DEFAULT_POOL);
+                lock(&self.pools).insert(pool.name_any(), pool_settings(&pool, &key));
+            }
             News::Gone(name) => drop(lock(&self.pools).remove(&name)),
             News::Complete => drop(lock(&self.complete).insert("pools")),
         }
@@ -113,9 +116,11 @@ fn path<K: ResourceExt>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
-fn pool_settings(pool: &GPUPool) -> PoolSettings {
+fn pool_settings(pool: &GPUPool, default: &str) -> PoolSettings {
     PoolSettings {
-        default: pool.annotations().get(names::DEFAULT_POOL).is_some_and(|value| value == "true"),
+        default: [names::DEFAULT_POOL, default]
+            .into_iter()
+            .any(|key| pool.annotations().get(key).is_some_and(|value| value == "true")),
         local: pool.spec.default_using_local_gpu,
         qos: pool.spec.qos_config.as_ref().and_then(|config| config.default_qos).map(Into::into),
     }

@@ -1,5 +1,6 @@
 //! AdmissionReview in, AdmissionReview out.
 
+use crd::names;
 use k8s_openapi::ByteString;
 use serde_json::{Map, Value, json};
 
@@ -20,7 +21,7 @@ pub fn answer(review: &Value, settings: &Settings, grey: &Grey, leads: bool) -> 
         return refusal(uid, 400, "the review holds no pod");
     };
     let namespace = request.get("namespace").and_then(Value::as_str).unwrap_or("default");
-    if let Err(refused) = unforged(pod, &settings.domain) {
+    if let Err(refused) = unforged(pod) {
         return refusal(uid, 422, &refused.to_string());
     }
     let unique = uid.as_str().unwrap_or_default();
@@ -51,7 +52,7 @@ pub fn answer(review: &Value, settings: &Settings, grey: &Grey, leads: bool) -> 
         Room::Full(there) => answer_for(uid, pod, decide(there)),
         Room::Free => {
             if let Some(annotations) = changed.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-                annotations.insert(format!("{}/{COUNTER_KEY}", settings.domain), unique.into());
+                annotations.insert(names::key(COUNTER_KEY), unique.into());
             }
             answer_for(uid, pod, Ok(Decision::Changed { wish, pod: changed }))
         }
@@ -97,21 +98,19 @@ pub fn refusal(uid: &Value, code: u16, message: &str) -> Value {
 }
 
 /// A pod that is made may not claim to have been given something: only the allocator writes that, later.
-fn unforged(pod: &Value, domain: &str) -> Result<(), Refusal> {
+fn unforged(pod: &Value) -> Result<(), Refusal> {
     let Some(annotations) = pod.pointer("/metadata/annotations").and_then(Value::as_object) else { return Ok(()) };
-    for name in ["allocation", "gpu-ids", "container-gpus"] {
-        let key = format!("{domain}/{name}");
-        if let Some(value) = annotations.get(&key) {
+    for key in [names::ALLOCATION, names::GPU_IDS, names::CONTAINER_GPUS] {
+        if let Some(value) = annotations.get(key) {
             let value = value.as_str().unwrap_or_default();
             return Err(Refusal::new(format!("annotation {key}"), value, "only the allocator writes it"));
         }
     }
-    let gate = format!("{domain}/allocation");
     let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
     let gated =
-        gates.is_some_and(|gates| gates.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(&gate)));
-    let request = format!("{domain}/request");
-    if annotations.contains_key(&request) && !gated {
+        gates.is_some_and(|gates| gates.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(names::GATE)));
+    let request = names::REQUEST;
+    if annotations.contains_key(request) && !gated {
         return Err(Refusal::new(
             format!("annotation {request}"),
             "",

@@ -247,7 +247,7 @@ impl Allocator {
         let hungry = |claim: &&Claim, since: Instant| {
             now.saturating_duration_since(since) >= STARVING
                 && claim.wish.gang.is_none()
-                && !self.binding.contains(&claim.uid)
+                && !self.binding.contains_key(&claim.uid)
                 && !self.making.hopeless.contains_key(&claim.uid)
         };
         let first = self.queue.first_of(pool).find(|(claim, since)| hungry(claim, *since));

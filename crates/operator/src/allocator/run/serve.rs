@@ -17,7 +17,9 @@ impl Allocator {
         self.making.begin(now);
         while self.binding.len() < BINDINGS {
             let Some(uid) = self.queue.next() else { return };
-            let Some(claim) = self.queue.get(&uid).filter(|_| !self.binding.contains(&uid)).cloned() else { continue };
+            let Some(claim) = self.queue.get(&uid).filter(|_| !self.binding.contains_key(&uid)).cloned() else {
+                continue;
+            };
             match gang::key(&claim) {
                 Some(owner) if self.queue.take_gang(&owner) => self.serve_gang(&owner, now),
                 Some(_) => {}
@@ -56,7 +58,7 @@ impl Allocator {
     }
 
     fn serve_gang(&mut self, owner: &str, now: Instant) {
-        let waiting = self.gangs.waiting(owner).into_iter().filter(|uid| !self.binding.contains(uid));
+        let waiting = self.gangs.waiting(owner).into_iter().filter(|uid| !self.binding.contains_key(uid));
         let members: Vec<Claim> = waiting.filter_map(|uid| self.queue.get(&uid)).cloned().collect();
         let Some(first) = members.first().cloned() else { return };
         let Some(needed) = gang::needed(&first, self.gangs.desired(owner)) else {
@@ -127,7 +129,7 @@ impl Allocator {
         fault::point("after-place");
         self.changed = true;
         self.making.forget(&claim.uid);
-        self.binding.insert(claim.uid.clone());
+        self.binding.insert(claim.uid.clone(), claim.clone());
         let (client, sender) = (self.client.clone(), self.sender.clone());
         tokio::spawn(async move {
             let done = bound::bind(&client, &claim.pod, &allocation).await;
@@ -137,7 +139,7 @@ impl Allocator {
     }
 
     pub(super) fn bound(&mut self, uid: &str, done: bool) {
-        self.binding.remove(uid);
+        let claim = self.binding.remove(uid);
         let gone = self.gone.remove(uid);
         if gone || !done {
             self.release(uid);
@@ -145,7 +147,7 @@ impl Allocator {
         if gone {
             return;
         }
-        let Some(claim) = self.queue.get(uid).cloned() else { return };
+        let Some(claim) = claim else { return };
         if done {
             self.waits_no_more(uid);
             let got = self.ledger.granted_to(uid).map(describe);
@@ -155,7 +157,9 @@ impl Allocator {
             }
             return;
         }
-        self.gangs.waits(&claim, claim::order(&claim), Instant::now());
+        if self.queue.get(uid).is_some() {
+            self.gangs.waits(&claim, claim::order(&claim), Instant::now());
+        }
         let (sender, uid) = (self.sender.clone(), uid.to_owned());
         tokio::spawn(async move {
             tokio::time::sleep(RETRY).await;
