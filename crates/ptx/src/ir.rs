@@ -664,10 +664,12 @@ pub enum Op {
         d: Reg,
         a: Operand,
     },
-    /// `mma.sync` row.col: shape m, n, k; element types of d, a, b, c; register fragments.
+    /// `mma.sync` row.col: shape m, n, k; element types of d, a, b, c (floats of eight bits as their pairs); whether sums
+    /// of integers saturate; register fragments.
     Mma {
         shape: [u16; 3],
         types: [Type; 4],
+        saturate: bool,
         d: Vec<Reg>,
         a: Vec<Operand>,
         b: Vec<Operand>,

@@ -231,4 +231,4 @@ macro_rules! files {
     };
 }
 
-files! { barrier basics control grid memory recursion simd warp }
+files! { barrier basics control grid matrix memory recursion simd warp }

@@ -98,7 +98,7 @@ impl<'m, 'a> Body<'m, 'a> {
         let m = self.mnemonic(i)?;
         let foreign = m.suffixes.iter().any(|suffix| suffix.foreign_type() || *suffix == Suffix::Other);
         let Some(shape) = m.any(&SHAPES) else { return self.not_run(i) };
-        if foreign || m.has(Suffix::Satfinite) {
+        if foreign || (m.has(Suffix::Satfinite) && m.types.first() != Some(&Type::S32)) {
             return self.not_run(i);
         }
         let part = m.any(&[(Suffix::A, Part::A), (Suffix::B, Part::B), (Suffix::C, Part::C), (Suffix::D, Part::C)]);
@@ -327,6 +327,7 @@ impl<'m, 'a> Body<'m, 'a> {
             self.writer.emit(Op::Mma {
                 shape: [rows as u16, 8, shape[2]],
                 types: [td, ta, tb, tc],
+                saturate: m.has(Suffix::Satfinite),
                 d: d.get(tile(fd, number)).unwrap_or_default().to_vec(),
                 a: a.get(tile(fa, row)).unwrap_or_default().to_vec(),
                 b: b.get(tile(fb, column)).unwrap_or_default().to_vec(),

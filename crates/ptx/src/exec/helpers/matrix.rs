@@ -27,9 +27,9 @@ pub(in crate::exec) fn supports(op: &Op) -> Result<(), String> {
     let byte = |t: &Type| matches!(t, Type::S8 | Type::U8 | Type::E4M3x2 | Type::E5M2x2);
     let shapes: &[[u16; 3]] = match (a, b) {
         (a, b) if half(a) && half(b) => &[[16, 8, 8], [16, 8, 16]],
-        (a, b) if byte(a) && byte(b) => &[[16, 8, 16], [16, 8, 32], [8, 8, 16]],
+        (a, b) if byte(a) && byte(b) => &[[16, 8, 16], [16, 8, 32], [16, 8, 64], [8, 8, 16], [8, 8, 32]],
         (Type::TF32, Type::TF32) => &[[16, 8, 4], [16, 8, 8]],
-        (Type::F64, Type::F64) => &[[8, 8, 4]],
+        (Type::F64, Type::F64) => &[[8, 8, 4], [16, 8, 4], [16, 8, 8], [16, 8, 16]],
         _ => &[],
     };
     let sums = [c, d].into_iter().all(|t| matches!(t, Type::F32 | Type::S32 | Type::F64 | Type::F16 | Type::F16x2));
@@ -67,7 +67,7 @@ fn element(ty: Type, word: u64, j: usize) -> f64 {
 /// `mma.sync`: `d = a b + c`.
 pub(super) unsafe extern "C" fn product(_: *mut Context, site: *const Site, data: *mut u8) {
     let (op, ..) = operation(site);
-    let Op::Mma { shape: [m, n, k], types: [td, ta, tb, tc], d, a, b, c } = op else { return };
+    let Op::Mma { shape: [m, n, k], types: [td, ta, tb, tc], saturate, d, a, b, c } = op else { return };
     let (m, n, k) = (usize::from(*m), usize::from(*n), usize::from(*k));
     let read = |first: usize, i: usize, lane: usize, ty: Type| {
         if ty == Type::F64 {
@@ -78,8 +78,8 @@ pub(super) unsafe extern "C" fn product(_: *mut Context, site: *const Site, data
             u64::from(unsafe { word(data, first + i, lane) })
         }
     };
-    let mut left = [[0f64; 32]; 16];
-    let mut right = [[0f64; 8]; 32];
+    let mut left = [[0f64; 64]; 16];
+    let mut right = [[0f64; 8]; 64];
     let mut sum = [[0f64; 8]; 16];
     let (ea, eb) = (elements(*ta), elements(*tb));
     let packed = |ty: Type| matches!(ty, Type::F16 | Type::F16x2);
@@ -107,6 +107,12 @@ pub(super) unsafe extern "C" fn product(_: *mut Context, site: *const Site, data
     let integer = *td == Type::S32;
     for row in 0..m {
         for column in 0..n {
+            if *td == Type::F64 {
+                // PTX manual, `mma`: the precision of a chain of `fma.rn`.
+                let first = sum[row][column];
+                sum[row][column] = (0..k).fold(first, |all, x| left[row][x].mul_add(right[x][column], all));
+                continue;
+            }
             // Exact for integers, and for narrow floats rounded once at the end.
             let all: f64 = (0..k).map(|x| left[row][x] * right[x][column]).sum();
             sum[row][column] += all;
@@ -127,7 +133,8 @@ pub(super) unsafe extern "C" fn product(_: *mut Context, site: *const Site, data
                 let half = |h: usize| HALF.bits(Rounding::Rn, wide(h), false);
                 half(0) | half(1) << 16
             } else if integer {
-                wide(0) as i64 as u32
+                let exact = wide(0) as i64;
+                if *saturate { exact.clamp(i32::MIN.into(), i32::MAX.into()) as u32 } else { exact as u32 }
             } else {
                 (wide(0) as f32).to_bits()
             };
