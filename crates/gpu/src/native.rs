@@ -34,6 +34,7 @@ mod names;
 mod nvml;
 mod output;
 
+pub use api::broken;
 use api::{Api, Handle, LaunchAttribute, LaunchConfig, check, need};
 use device::Device;
 use memory::Memory;

@@ -4,7 +4,10 @@
 use std::{
     io,
     mem::MaybeUninit,
-    os::unix::process::CommandExt,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command},
     ptr,
 };
@@ -129,6 +132,47 @@ pub(crate) fn send(child: &Child, signal: i32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
     // SAFETY: plain numbers; the child has not been waited for, so the number is still its own.
     if unsafe { libc::kill(pid, signal) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The number under which the program that this process becomes finds `descriptor`.
+pub(crate) fn bequeath(descriptor: BorrowedFd<'_>) -> io::Result<RawFd> {
+    // SAFETY: a plain system call on an open descriptor. Unlike the standard library's copies, this one outlives `exec`.
+    let copy = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD, 3) };
+    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(copy) }
+}
+
+/// Takes what was left under this number by [`bequeath`] in the program that this process was before.
+pub(crate) fn inherit(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a plain system call, which fails for a number that is no open descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: open, as was just seen; and only the command line knows the number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes `descriptor` the standard output.
+pub(crate) fn restore_stdout(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: a plain system call on open descriptors.
+    match unsafe { libc::dup2(descriptor.as_raw_fd(), libc::STDOUT_FILENO) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until one of them can be read, or has ended.
+pub(crate) fn wait_for(descriptors: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+    let mut asked = descriptors.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    loop {
+        // SAFETY: two entries, valid for the call.
+        if unsafe { libc::poll(asked.as_mut_ptr(), 2, -1) } >= 0 {
+            return Ok(asked.map(|asked| asked.revents != 0));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
 }
 
 /// Ends this process now, whatever its threads are doing.

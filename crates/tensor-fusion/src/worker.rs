@@ -4,9 +4,12 @@
 //! outlives its node, and answers each line `status` with one line of JSON.
 
 mod allocation;
+mod renewal;
 
 use std::{
-    io::{BufRead, Write, stdin, stdout},
+    fs::File,
+    io::{BufRead, Read, Write, stdin, stdout},
+    os::{fd::AsFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,7 +35,7 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Worker {
     /// Where to listen: tcp://HOST:PORT or unix:///PATH
-    #[arg(long, value_name = "WHERE", default_value = "tcp://127.0.0.1:0")]
+    #[arg(long, value_name = "WHERE", default_value = "tcp://127.0.0.1:0", overrides_with = "listen")]
     listen: Endpoint,
 
     /// Memory of the vGPU on each of its GPUs [default: all of it]
@@ -63,6 +66,10 @@ pub(crate) struct Worker {
     #[arg(long)]
     parent_stdin: bool,
 
+    /// Descriptor of a socket that listens already: the worker starts anew after a fault that its driver did not survive
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    listener: Option<i32>,
+
     /// Print the driver's devices and end
     #[arg(long)]
     probe: bool,
@@ -73,11 +80,11 @@ impl Worker {
         process::log_to_stderr("warn");
         let given = if self.probe { None } else { allocation::given()? };
         // A vendor's driver prints what kernels print to standard output: lend it that, and keep the way to our parent.
-        let mut own: Box<dyn Write> = match &self.driver {
+        let mut own = match &self.driver {
             Driver::Library(_) if !self.probe => {
-                Box::new(native::capture_standard_output().context("standard output cannot be lent to the driver")?)
+                native::capture_standard_output().context("standard output cannot be lent to the driver")?
             }
-            _ => Box::new(stdout()),
+            _ => File::from(stdout().as_fd().try_clone_to_owned()?),
         };
         let gpus = Gpus::new(&self.driver, self.cc, given.as_ref())?;
         let devices = gpus.devices()?;
@@ -89,22 +96,28 @@ impl Worker {
             self.take(given, &devices)?;
         }
         let vram = self.memory(&devices)?;
-        let listener = self.listen.listen().with_context(|| format!("`{}` cannot be listened at", self.listen))?;
+        let listener = match self.listener {
+            Some(number) => self.listen.adopt(process::inherit(number).context("the former worker left no socket")?),
+            None => self.listen.listen().with_context(|| format!("`{}` cannot be listened at", self.listen))?,
+        };
         let config = WorkerConfig {
             tflops: self.tflops.map(Tflops::as_f64),
             devices: self.gpu.iter().copied().map(Ordinal).collect(),
             token: token::given(self.token_file.as_deref())?,
+            broken: Box::new(|| native::broken().is_some()),
             ..WorkerConfig::new(vram.get(), move |hello, sink| gpus.open(hello, sink))
         };
         let server = Arc::new(worker::serve(listener, config)?);
-        let hello = Hello { listening: server.endpoint().to_string() };
-        say(&mut own, &hello)?;
+        if self.listener.is_none() {
+            say(&mut own, &Hello { listening: server.endpoint().to_string() })?;
+        }
+        let broken = renewal::watch(&server)?;
         if self.parent_stdin {
-            follow_parent(&server, &mut own);
+            follow_parent(&server, &mut own, &broken)?;
+        } else {
+            (&broken).read(&mut [0])?;
         }
-        loop {
-            std::thread::park();
-        }
+        Err(renewal::start_anew(&server, own.as_fd())?.into())
     }
 
     /// Serves what the pod was given, whatever the command line says.
@@ -206,10 +219,15 @@ fn say(to: &mut dyn Write, what: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(to.flush()?)
 }
 
-/// Answers the parent, and ends with it.
-fn follow_parent(server: &Server, own: &mut dyn Write) -> ! {
+/// Answers the parent, and ends with it. Comes back when the driver is broken.
+fn follow_parent(server: &Server, own: &mut dyn Write, broken: &UnixStream) -> anyhow::Result<()> {
     let mut line = String::new();
     loop {
+        // The parent sends no second line before it has the answer to the first, so none hides in the buffer.
+        let [asked, broken] = process::wait_for([stdin().as_fd(), broken.as_fd()])?;
+        if broken && !asked {
+            return Ok(());
+        }
         line.clear();
         match stdin().lock().read_line(&mut line) {
             Ok(0) | Err(_) => {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -108,6 +109,15 @@ impl Endpoint {
         }
     }
 
+    /// Goes on with a socket that listens at this endpoint already, as one that was inherited.
+    #[must_use]
+    pub fn adopt(&self, socket: OwnedFd) -> Listener {
+        match self {
+            Self::Tcp { .. } => Listener::Tcp(socket.into()),
+            Self::Unix { path } => Listener::Unix(socket.into(), path.clone()),
+        }
+    }
+
     /// Starts to listen.
     ///
     /// # Errors
@@ -171,6 +181,15 @@ impl Listener {
         match self {
             Self::Tcp(listener) => Socket::from_tcp(listener.accept()?.0),
             Self::Unix(listener, _) => Socket::from_unix(listener.accept()?.0),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
         }
     }
 }

@@ -67,7 +67,12 @@ pub enum Refusal {
     Malformed,
     /// Any other reason, as a later version may give.
     Other(String),
+    /// The worker will take the client in a moment.
+    ComeAgain,
 }
+
+/// The status of [`Refusal::ComeAgain`].
+const COME_AGAIN: u16 = 7;
 
 impl Refusal {
     fn status(&self) -> u16 {
@@ -78,6 +83,7 @@ impl Refusal {
             Self::Driver(_) => 4,
             Self::Malformed => 5,
             Self::Other(_) => 6,
+            Self::ComeAgain => COME_AGAIN,
         }
     }
 }
@@ -89,6 +95,7 @@ impl std::fmt::Display for Refusal {
             Self::Token => f.write_str("the token is missing or wrong"),
             Self::Full(limit) => write!(f, "the worker already serves {limit} sessions, which is its limit"),
             Self::Malformed => f.write_str("the hello is malformed"),
+            Self::ComeAgain => f.write_str("the worker is starting anew: connect again in a moment"),
         }
     }
 }
@@ -102,6 +109,9 @@ pub enum HelloError {
     /// The peer speaks another version, or has refused us.
     #[error("refused by the worker: {0}")]
     Refused(String),
+    /// The worker is about to be ready.
+    #[error("the worker did not get ready in time")]
+    ComeAgain,
     /// The client cannot be taken.
     #[error("{0}")]
     Refuse(Refusal),
@@ -139,6 +149,9 @@ pub fn greet(transport: &dyn Transport, hello: &Hello, patience: Duration) -> Re
     crate::encoding::put_value(hello, &mut body);
     send(transport, 0, &body)?;
     let prefix = receive_prefix(transport, deadline)?;
+    if prefix.status == COME_AGAIN {
+        return Err(HelloError::ComeAgain);
+    }
     if prefix.status != 0 {
         let reason = receive_body(transport, prefix.length.min(MAX_HELLO), deadline)?;
         let reason: String = String::from_utf8_lossy(&reason).chars().filter(|c| !c.is_control()).collect();

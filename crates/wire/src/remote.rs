@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // All of it, so that a new row of the table finds its types.
 use cuda::*;
@@ -28,6 +28,9 @@ const SMALL: usize = 16 << 10;
 
 /// Bytes of copies to the host that complete later. Beyond, such a copy is waited for, as CUDA allows.
 const MAX_LATER: usize = 64 << 20;
+
+/// A worker that is starting anew is asked again after so long.
+const COME_AGAIN: Duration = Duration::from_millis(50);
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -112,13 +115,22 @@ impl Remote {
     /// # Errors
     /// The worker cannot be reached, or refuses.
     pub fn connect(endpoint: &Endpoint, options: &ConnectOptions, sink: Arc<dyn Sink>) -> Result<Self, ConnectError> {
-        let socket = endpoint
-            .connect(options.connect_timeout)
-            .map_err(|source| ConnectError::Unreachable { endpoint: endpoint.clone(), source })?;
-        Self::over(Arc::new(socket), options, sink).map_err(|error| match error {
-            OverError::Hello(source) => ConnectError::NoSession { endpoint: endpoint.clone(), source },
-            OverError::Thread(error) => ConnectError::Thread(error),
-        })
+        let deadline = Instant::now() + options.hello_timeout;
+        loop {
+            let socket = endpoint
+                .connect(options.connect_timeout)
+                .map_err(|source| ConnectError::Unreachable { endpoint: endpoint.clone(), source })?;
+            match Self::over(Arc::new(socket), options, Arc::clone(&sink)) {
+                Ok(remote) => return Ok(remote),
+                Err(OverError::Hello(HelloError::ComeAgain)) if Instant::now() < deadline => {
+                    std::thread::sleep(COME_AGAIN);
+                }
+                Err(OverError::Hello(source)) => {
+                    return Err(ConnectError::NoSession { endpoint: endpoint.clone(), source });
+                }
+                Err(OverError::Thread(error)) => return Err(ConnectError::Thread(error)),
+            }
+        }
     }
 
     fn over(transport: Arc<dyn Transport>, options: &ConnectOptions, sink: Arc<dyn Sink>) -> Result<Self, OverError> {

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cuda::{CuResult, Driver, Ordinal, ProcessUsage, Sink};
 use limiter::{Account, Limited, Share};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use types::Token;
 use wire::hello::{self, Hello, HelloError, Refusal};
 use wire::transport::{LOOK_FOR_LOST, Transport, end_if_lost};
@@ -22,6 +22,9 @@ pub type Open = dyn Fn(&Hello, Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> + Sen
 
 /// Connections that have not said hello yet, at most.
 const MOST_STRANGERS: usize = 64;
+
+/// Sessions of a broken driver get so long to hear of it, once somebody waits for their end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One vGPU, as it is to be served.
 pub struct WorkerConfig {
@@ -39,6 +42,9 @@ pub struct WorkerConfig {
     pub handshake_timeout: Duration,
     /// Opens the GPU, once per session.
     pub open: Box<Open>,
+    /// Whether this process can open no GPU any more, and its sessions are lost: some drivers do not survive a kernel's
+    /// fault. The worker then tells clients to come again; see [`Worker::wait_until_broken`].
+    pub broken: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for WorkerConfig {
@@ -61,6 +67,7 @@ impl WorkerConfig {
             max_sessions: 256,
             handshake_timeout: Duration::from_secs(5),
             open: Box::new(open),
+            broken: Box::new(|| false),
         }
     }
 }
@@ -70,7 +77,6 @@ impl WorkerConfig {
 pub struct Worker {
     shared: Arc<Shared>,
     endpoint: Endpoint,
-    accepting: Option<std::thread::JoinHandle<()>>,
 }
 
 struct Shared {
@@ -79,7 +85,9 @@ struct Shared {
     share: Share,
     stopped: AtomicBool,
     strangers: Mutex<Strangers>,
-    sessions: Arc<AtomicU32>,
+    sessions: Arc<Sessions>,
+    /// Somebody was told to come again.
+    expected: AtomicBool,
     outlets: Mutex<Vec<Weak<Outlet>>>,
 }
 
@@ -96,21 +104,30 @@ struct Strangers {
     waiting: VecDeque<(u64, Arc<dyn Transport>)>,
 }
 
-/// One counted thing; dropping it counts down.
+/// How many sessions hold anything.
+#[derive(Debug, Default)]
+struct Sessions {
+    count: Mutex<u32>,
+    /// One has ended, or somebody wants the others to end.
+    changed: Condvar,
+}
+
+/// A session's place among them; dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicU32>);
+pub(crate) struct Place(Arc<Sessions>);
 
 impl Place {
-    fn take(counter: &Arc<AtomicU32>, limit: u32) -> Option<Self> {
-        let free = |count: u32| (count < limit).then(|| count + 1);
-        counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, free).ok()?;
-        Some(Self(Arc::clone(counter)))
+    fn take(sessions: &Arc<Sessions>, limit: u32) -> Option<Self> {
+        let mut count = sessions.count.lock();
+        *count = (*count < limit).then(|| *count + 1)?;
+        Some(Self(Arc::clone(sessions)))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        *self.0.count.lock() -= 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -129,13 +146,14 @@ pub fn serve(listener: Listener, config: WorkerConfig) -> io::Result<Worker> {
         stopped: AtomicBool::new(false),
         strangers: Mutex::default(),
         sessions: Arc::default(),
+        expected: AtomicBool::new(false),
         outlets: Mutex::default(),
     });
     let watched = Arc::downgrade(&shared);
     std::thread::Builder::new().name("watch".to_owned()).spawn(move || watch(&watched))?;
     let accepting = Arc::clone(&shared);
-    let accepting = std::thread::Builder::new().name("accept".to_owned()).spawn(move || accepting.accept())?;
-    Ok(Worker { shared, endpoint, accepting: Some(accepting) })
+    std::thread::Builder::new().name("accept".to_owned()).spawn(move || accepting.accept())?;
+    Ok(Worker { shared, endpoint })
 }
 
 /// Ends the sessions of clients whose machines are gone, for as long as the worker lives.
@@ -183,15 +201,36 @@ impl Worker {
     /// Sessions that hold anything.
     #[must_use]
     pub fn sessions(&self) -> u32 {
-        self.shared.sessions.load(Ordering::SeqCst)
+        *self.shared.sessions.count.lock()
     }
 
-    /// Waits until the worker no longer listens.
-    pub fn join(mut self) {
-        if let Some(accepting) = self.accepting.take()
-            && accepting.join().is_err()
-        {
-            tracing::error!("the thread that accepts connections panicked");
+    /// Where clients connect, as a socket.
+    #[must_use]
+    pub fn listener(&self) -> &Listener {
+        &self.shared.listener
+    }
+
+    /// Waits until the process is of no use any more, and nothing is left of its sessions. Where somebody waits for their
+    /// end, they are ended after a while. Whoever calls this gives the listener to a process that can serve.
+    pub fn wait_until_broken(&self) {
+        let sessions = &self.shared.sessions;
+        let mut count = sessions.count.lock();
+        // When the sessions that are left have been given up.
+        let mut patience: Option<Instant> = None;
+        loop {
+            let broken = (self.shared.config.broken)();
+            if broken && *count == 0 {
+                return;
+            }
+            if !broken || !self.shared.expected.load(Ordering::SeqCst) {
+                sessions.changed.wait(&mut count);
+                continue;
+            }
+            let until = *patience.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+            if sessions.changed.wait_until(&mut count, until).timed_out() {
+                parking_lot::MutexGuard::unlocked(&mut count, || self.shared.end_sessions());
+                patience = Some(Instant::now() + LAST_WORDS);
+            }
         }
     }
 }
@@ -201,13 +240,28 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.shared.listener.close();
-        for outlet in self.shared.outlets.lock().drain(..).filter_map(|outlet| outlet.upgrade()) {
-            outlet.end();
-        }
+        self.shared.end_sessions();
     }
 }
 
 impl Shared {
+    fn end_sessions(&self) {
+        for outlet in self.outlets.lock().drain(..).filter_map(|outlet| outlet.upgrade()) {
+            outlet.end();
+        }
+    }
+
+    /// Tells a client to come again, to a process that can serve it.
+    fn is_broken(&self) -> bool {
+        let broken = (self.config.broken)();
+        if broken {
+            self.expected.store(true, Ordering::SeqCst);
+            drop(self.sessions.count.lock());
+            self.sessions.changed.notify_all();
+        }
+        broken
+    }
+
     fn accept(self: &Arc<Self>) {
         while !self.stopped.load(Ordering::SeqCst) {
             let socket = match self.listener.accept() {
@@ -287,12 +341,18 @@ impl Shared {
         {
             return Err(refuse(Refusal::Token));
         }
+        if self.is_broken() {
+            return Err(refuse(Refusal::ComeAgain));
+        }
         let limit = self.config.max_sessions;
         let place = Place::take(&self.sessions, limit).ok_or_else(|| refuse(Refusal::Full(limit)))?;
         let outlet = Arc::new(Outlet::new(Arc::clone(transport)));
         let sink: Arc<dyn Sink> = Arc::clone(&outlet) as _;
         let opened = (self.config.open)(&hello, sink).and_then(|driver| Limited::new(driver, &self.share, hello.pid));
-        let driver = opened.map_err(|error| refuse(Refusal::Driver(format!("the GPU cannot be opened: {error}"))))?;
+        let driver = opened.map_err(|error| match self.is_broken() {
+            true => refuse(Refusal::ComeAgain),
+            false => refuse(Refusal::Driver(format!("the GPU cannot be opened: {error}"))),
+        })?;
         {
             let mut outlets = self.outlets.lock();
             outlets.retain(|outlet| outlet.strong_count() > 0);

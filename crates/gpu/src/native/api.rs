@@ -7,6 +7,7 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cuda::{CuError, CuResult};
 
@@ -187,9 +188,23 @@ api! {
     }
 }
 
+/// The first error that this process's contexts do not survive, or 0.
+static BROKEN: AtomicU32 = AtomicU32::new(0);
+
+/// The error after which a vendor's driver serves this process no more: "To continue using CUDA, the process must be
+/// terminated and relaunched" (CUDA driver API, `CUDA_ERROR_ILLEGAL_ADDRESS` and its like). `None` while it does.
+#[must_use]
+pub fn broken() -> Option<CuError> {
+    CuError::from_code(BROKEN.load(Ordering::Relaxed))
+}
+
 /// Turns the driver's answer into ours.
 pub(super) fn check(code: c_uint) -> CuResult {
-    CuError::check(code)
+    CuError::check(code).inspect_err(|error| {
+        if error.is_sticky() && BROKEN.compare_exchange(0, error.code(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(%error, "the driver's contexts of this process are broken");
+        }
+    })
 }
 
 /// An optional entry point, or the error for its absence.

@@ -73,6 +73,26 @@ fn illegal_address_is_private() -> Result<(), Failed> {
     Ok(())
 }
 
+fn broken_driver_is_opened_anew() -> Result<(), Failed> {
+    // A vendor's driver serves a process no more after a fault. The worker becomes a fresh one at the same address.
+    let mut server = Server::native("1GiB")?;
+    let bystander = endless(&server, 64)?;
+    let command = find("illegal_address", "static-ptx")?.append_to(|program| server.client(program));
+    run(command, PATIENCE)?.success()?;
+    for _ in 0..2 {
+        // The first one comes while the bystander still holds the broken driver.
+        let command = find("vector_add", "static-ptx")?.append_to(|program| server.client(program));
+        run(command, PATIENCE)?.success()?;
+    }
+    bystander.finish(SOON)?.expect_code(3)?;
+    server.process().input("status\n")?;
+    let status = server.process().line(|line| line.contains("vram_used"))?;
+    if !status.contains("\"vram_used\":0") {
+        return Err(format!("memory is left: `{status}`").into());
+    }
+    Ok(())
+}
+
 fn trap_is_a_launch_failure() -> Result<(), Failed> {
     let server = Server::tcp("1GiB")?;
     let mut command = find("null_pointer", "static-ptx")?.append_to(|program| server.client(program));
@@ -88,6 +108,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("a worker that hangs and dies is a CUDA error", worker_stopped_and_killed),
         Trial::test("a killed client's memory is free again", client_killed),
         Trial::test("an illegal address hurts nobody else", illegal_address_is_private),
+        Trial::test("a driver that a fault broke is opened anew", broken_driver_is_opened_anew),
         Trial::test("a trap is a launch failure", trap_is_a_launch_failure),
     ]
 }

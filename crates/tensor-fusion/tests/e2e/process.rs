@@ -1,6 +1,6 @@
 //! Processes with a time limit: nothing that a test starts outlives it, and a hang is a failure with a message.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -125,6 +125,12 @@ impl Running {
 
     fn stderr(&mut self) -> String {
         self.stderr.take().and_then(|thread| thread.join().ok()).map(|text| tail(&text)).unwrap_or_default()
+    }
+
+    /// Writes to standard input.
+    pub(crate) fn input(&mut self, text: &str) -> Result<(), String> {
+        let stdin = self.child.stdin.as_mut().ok_or("standard input is closed")?;
+        stdin.write_all(text.as_bytes()).map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// Closes standard input.

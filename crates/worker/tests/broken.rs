@@ -1,0 +1,52 @@
+//! A driver that does not survive a fault: nobody is served by what is left of it, and nobody is sent away.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use cuda::{CuError, Driver as _, NoSink};
+use wire::Remote;
+use worker::{Worker, WorkerConfig};
+
+fn breakable(is_broken: &Arc<AtomicBool>) -> Worker {
+    let broken = Arc::clone(is_broken);
+    start(&tcp(), WorkerConfig { broken: Box::new(move || broken.load(Ordering::SeqCst)), ..config(1 << 20) })
+}
+
+#[test]
+fn whoever_comes_is_served_by_the_process_that_follows() {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let worker = breakable(&is_broken);
+    let first = client(&worker);
+    is_broken.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| Remote::connect(worker.endpoint(), &options(), Arc::new(NoSink)).map(drop));
+        // The first client does not go by itself, but somebody waits for its end.
+        worker.wait_until_broken();
+        assert_eq!(worker.sessions(), 0);
+        assert!(!second.is_finished());
+        assert_eq!(first.context_synchronize(CONTEXT), Err(CuError::DEVICE_UNAVAILABLE));
+        is_broken.store(false, Ordering::SeqCst);
+        second.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_session_may_hear_of_the_fault_while_nobody_waits() {
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let worker = breakable(&is_broken);
+    let only = client(&worker);
+    is_broken.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let wait = scope.spawn(|| worker.wait_until_broken());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!wait.is_finished());
+        assert_eq!(only.context_synchronize(CONTEXT), Ok(()));
+        drop(only);
+        wait.join().unwrap();
+    });
+    assert_eq!(worker.used(), 0);
+}
