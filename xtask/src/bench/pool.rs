@@ -16,12 +16,13 @@ pub(super) fn placement() -> anyhow::Result<Vec<Row>> {
 
 /// The operator, on a control plane that is made for this and taken down afterwards.
 pub(super) fn cluster() -> anyhow::Result<Vec<Row>> {
-    execute(cargo().args(["build", "--release", "--quiet", "-p", "operator", "--example", "scale"]))?;
+    // With the whole workspace: for one package alone its dependencies would be built with other features.
+    execute(cargo().args(["build", "--release", "--quiet", "--workspace", "--example", "cluster_scale"]))?;
     Components::build()?;
     let layout = Layout::control_plane()?;
     cluster::down(&layout)?;
     cluster::up_in_time(&layout)?;
-    let mut command = Command::new(path("target/release/examples/scale"));
+    let mut command = Command::new(path("target/release/examples/cluster_scale"));
     command.arg(path("target/release/tensor-fusion")).env("KUBECONFIG", layout.kubeconfig());
     let rows = rows(&mut command);
     cluster::down(&layout)?;

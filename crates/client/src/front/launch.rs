@@ -29,13 +29,7 @@ pub(crate) fn kernel(
     params: Host,
     extra: Host,
 ) -> CuResult {
-    let shape = LaunchShape {
-        grid: [grid_x, grid_y, grid_z],
-        block: [block_x, block_y, block_z],
-        cluster: [1; 3],
-        shared_bytes,
-        cooperative: false,
-    };
+    let shape = plain([grid_x, grid_y, grid_z], [block_x, block_y, block_z], shared_bytes, false);
     launch(function, stream, shape, params, extra)
 }
 
@@ -52,14 +46,13 @@ pub(crate) fn cooperative(
     stream: CUstream,
     params: Host,
 ) -> CuResult {
-    let shape = LaunchShape {
-        grid: [grid_x, grid_y, grid_z],
-        block: [block_x, block_y, block_z],
-        cluster: [1; 3],
-        shared_bytes,
-        cooperative: true,
-    };
+    let shape = plain([grid_x, grid_y, grid_z], [block_x, block_y, block_z], shared_bytes, true);
     launch(function, stream, shape, params, Host::NULL)
+}
+
+/// A launch without clusters.
+fn plain(grid: [u32; 3], block: [u32; 3], shared_bytes: u32, cooperative: bool) -> LaunchShape {
+    LaunchShape { grid, block, cluster: [1; 3], shared_bytes, cooperative }
 }
 
 fn launch(function: CUfunction, stream: CUstream, shape: LaunchShape, params: Host, extra: Host) -> CuResult {
@@ -72,13 +65,9 @@ fn launch(function: CUfunction, stream: CUstream, shape: LaunchShape, params: Ho
 
 /// The sizes of a configuration, and the event that is to be recorded after the launch, if any.
 pub(super) fn shape_of(config: &CUlaunchConfig) -> CuResult<(LaunchShape, Option<CUevent>)> {
-    let mut shape = LaunchShape {
-        grid: [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z],
-        block: [config.block_dim_x, config.block_dim_y, config.block_dim_z],
-        cluster: [1; 3],
-        shared_bytes: config.shared_mem_bytes,
-        cooperative: false,
-    };
+    let grid = [config.grid_dim_x, config.grid_dim_y, config.grid_dim_z];
+    let block = [config.block_dim_x, config.block_dim_y, config.block_dim_z];
+    let mut shape = plain(grid, block, config.shared_mem_bytes, false);
     let mut event = None;
     for position in 0..config.num_attrs as usize {
         let CUlaunchAttribute { id, value, .. } = config.attrs.array::<CUlaunchAttribute>().get_at(position)?;

@@ -78,7 +78,9 @@ pub(crate) async fn time(
         pods.create(&PostParams::default(), &make(of, number)?).await?;
         Ok(())
     };
+    let start = Instant::now();
     many((0..PODS).map(create)).await?;
+    eprintln!("{PODS} pods `{of}` made in {:.0} s", start.elapsed().as_secs_f64());
     let spent =
         tokio::time::timeout(PATIENCE, watching).await.map_err(|_| format!("not all of `{of}` in time"))???;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]

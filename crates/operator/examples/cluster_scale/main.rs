@@ -2,7 +2,7 @@
 //! the stock scheduler binds as many plain pods in the same run, and how fast the webhook answers 1,000 questions a second.
 //!
 //! Prints a row of JSON for each. Run by `make bench`, which brings up the control plane: by hand
-//! `KUBECONFIG=… cargo run --release -p operator --example scale -- target/release/tensor-fusion`. The control plane is full of
+//! `KUBECONFIG=… cargo run --release -p operator --example cluster_scale -- target/release/tensor-fusion`. The control plane is full of
 //! nodes and pods afterwards.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 

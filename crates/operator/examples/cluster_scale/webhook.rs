@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::client::Body;
 use kube::{Api, Client, Config};
 use operator::webhook::certificate::SECRET;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::{Failure, WEBHOOK, pods};
@@ -21,7 +23,9 @@ pub(crate) async fn time(client: &Client) -> Result<(Duration, Duration), Failur
     let secret = secrets.get(SECRET).await?;
     let authority = secret.data.as_ref().and_then(|data| data.get("ca.crt")).ok_or("the Secret has no ca.crt")?;
     let mut config = Config::new(format!("https://{WEBHOOK}").parse()?);
-    config.root_cert = Some(kube::config::Certificates::parse(&authority.0)?);
+    let authorities: Result<Vec<Vec<u8>>, _> =
+        CertificateDer::pem_slice_iter(&authority.0).map(|one| one.map(|one| one.to_vec())).collect();
+    config.root_cert = Some(authorities?);
     let webhook = Client::try_from(config)?;
     // Connections, and whatever else is made on first use.
     ask(&webhook, "/mutate", RATE).await?;
@@ -40,7 +44,7 @@ async fn ask(webhook: &Client, path: &'static str, count: u32) -> Result<Duratio
         tokio::time::sleep_until(due.into()).await;
         let (webhook, body) = (webhook.clone(), Arc::clone(&bodies[number as usize % bodies.len()]));
         answers.push(tokio::spawn(async move {
-            let request = kube::core::http::Request::post(path)
+            let request = axum::http::Request::post(path)
                 .header("content-type", "application/json")
                 .body(Body::from(body.as_ref().clone()))?;
             let answer = webhook.send(request).await?;
