@@ -3,6 +3,7 @@
 # prints where they differ. Needs no network and no compiler. Without a GPU it says so and runs the software part.
 #
 # usage: ./run.sh [PROGRAM...]        writes report.txt and logs/ beside itself
+# REAL_DRIVER=PATH names the real libcuda.so.1 where it is not found by itself.
 set -u
 cd "$(dirname "$0")" || exit 1
 here=$PWD
@@ -22,12 +23,13 @@ mkdir -p "$work/soft"
 ln -s "$here/bin/libtensor_fusion_cuda.so" "$work/soft/libcuda.so.1"
 ln -s "$here/bin/libtensor_fusion_cuda.so" "$work/soft/libnvidia-ml.so.1"
 
-real=
+real=${REAL_DRIVER:-}
 for candidate in $(ldconfig -p 2>/dev/null | awk '/libcuda\.so\.1 .*x86-64/ {print $NF}') \
     /usr/lib/x86_64-linux-gnu/libcuda.so.1 /usr/lib64/libcuda.so.1 /usr/local/nvidia/lib64/libcuda.so.1; do
-    [ -e "$candidate" ] && real=$candidate && break
+    [ -n "$real" ] && break
+    [ -e "$candidate" ] && real=$candidate
 done
-if [ -n "$real" ] && ! ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
+if [ -z "${REAL_DRIVER:-}" ] && [ -n "$real" ] && ! ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
     echo "There is $real, but no /dev/nvidia0."
     real=
 fi
@@ -56,7 +58,7 @@ start_worker soft --vram 4GiB --driver soft || exit 1
 run_on() {
     local way=$1 program=$2 log="$logs/$2.$1"
     case $way in
-    real-direct) timeout 120 "programs/$program" ;;
+    real-direct) LD_LIBRARY_PATH="${REAL_DRIVER:+$(dirname "$real"):}${LD_LIBRARY_PATH:-}" timeout 120 "programs/$program" ;;
     real-worker) timeout 120 "$here/bin/tensor-fusion" run --connect "$(cat "$work/real.address")" -- "programs/$program" ;;
     soft-direct) LD_LIBRARY_PATH=$work/soft timeout 300 "programs/$program" ;;
     soft-worker) timeout 300 "$here/bin/tensor-fusion" run --connect "$(cat "$work/soft.address")" -- "programs/$program" ;;

@@ -39,6 +39,7 @@ const PROGRAMS: &[&str] = &[
     "atomics",
     "control_flow",
     "functions",
+    "recursion",
     "algorithms",
     "errors",
     "copies",
