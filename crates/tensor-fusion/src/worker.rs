@@ -115,7 +115,7 @@ impl Worker {
         if self.parent_stdin {
             follow_parent(&server, &mut own, &broken)?;
         } else {
-            (&broken).read(&mut [0])?;
+            (&broken).read_exact(&mut [0])?;
         }
         Err(renewal::start_anew(&server, own.as_fd())?.into())
     }
