@@ -109,6 +109,12 @@ fn with_waiter<T>(call: impl FnOnce(&Arc<Waiter>) -> T) -> T {
     result
 }
 
+/// Whether the peer hung up. Before the welcome nothing has been asked of it, so asking again is safe.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 impl Remote {
     /// Connects to a worker and opens a session.
     ///
@@ -116,6 +122,8 @@ impl Remote {
     /// The worker cannot be reached, or refuses.
     pub fn connect(endpoint: &Endpoint, options: &ConnectOptions, sink: Arc<dyn Sink>) -> Result<Self, ConnectError> {
         let deadline = Instant::now() + options.hello_timeout;
+        // A worker that became another process while it was greeted; whoever keeps hanging up is none.
+        let mut hung_up = 0;
         loop {
             let socket = endpoint
                 .connect(options.connect_timeout)
@@ -125,6 +133,7 @@ impl Remote {
                 Err(OverError::Hello(HelloError::ComeAgain)) if Instant::now() < deadline => {
                     std::thread::sleep(COME_AGAIN);
                 }
+                Err(OverError::Hello(HelloError::Broken(error))) if hung_up < 2 && is_end(&error) => hung_up += 1,
                 Err(OverError::Hello(source)) => {
                     return Err(ConnectError::NoSession { endpoint: endpoint.clone(), source });
                 }

@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
-use cuda::{CuError, Driver as _, NoSink};
-use wire::Remote;
+use cuda::{AddressRange, CuError, Driver as _, DriverInfo, NoSink};
+use wire::{Endpoint, Remote, hello, transport::Socket};
 use worker::{Worker, WorkerConfig};
 
 fn breakable(is_broken: &Arc<AtomicBool>) -> Worker {
@@ -49,4 +50,27 @@ fn a_session_may_hear_of_the_fault_while_nobody_waits() {
         wait.join().unwrap();
     });
     assert_eq!(worker.used(), 0);
+}
+
+#[test]
+fn a_worker_that_hangs_up_before_a_word_is_asked_again_and_a_stranger_is_not_for_ever() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint: Endpoint = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
+    std::thread::scope(|scope| {
+        let next = || Socket::from_tcp(listener.accept().unwrap().0).unwrap();
+        let client = scope.spawn(|| Remote::connect(&endpoint, &options(), Arc::new(NoSink)).map(drop));
+        drop(next());
+        let taken = next();
+        hello::listen(&taken, std::time::Duration::from_secs(5)).unwrap();
+        let addresses = AddressRange { base: 0, size: 0 };
+        let info = DriverInfo { cuda_version: 13000, driver_version: String::new(), devices: Vec::new(), addresses };
+        hello::welcome(&taken, &info).unwrap();
+        client.join().unwrap().unwrap();
+
+        let client = scope.spawn(|| Remote::connect(&endpoint, &options(), Arc::new(NoSink)).map(drop));
+        for _ in 0..3 {
+            drop(next());
+        }
+        assert!(client.join().unwrap().is_err());
+    });
 }
