@@ -75,7 +75,7 @@ pub fn run(options: Options) -> Result<(), OperatorError> {
 async fn serve(options: Options) -> Result<(), OperatorError> {
     // One provider of cryptography, whatever else is linked; a second try finds it there.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let client = Client::try_default().await?;
+    let client = client().await?;
     let webhook = Arc::new(Webhook::default());
     webhook.knowledge.set_base(options.settings.clone());
     let listen = |address: SocketAddr| move |source: std::io::Error| OperatorError::Listen { address, source };
@@ -125,6 +125,14 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
         Ok(result) => result.map_err(listen(options.webhook)),
         Err(_) => Ok(()),
     }
+}
+
+/// The way to the API server. What it refuses for now we hear at once: an eviction that a budget refuses is answered like a
+/// server that is busy, and each part of us knows itself what to do then.
+async fn client() -> Result<Client, kube::Error> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.default_retry = false;
+    Client::try_from(config)
 }
 
 /// The API server may start after us.

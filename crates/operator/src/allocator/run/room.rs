@@ -104,14 +104,25 @@ impl Making {
     }
 }
 
+/// What became of a wish for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is none.
+    None,
+    /// A place is kept, and those that have it are going.
+    Kept,
+    /// A place is kept, and those that have it have just been asked to go.
+    Evicting,
+}
+
 impl Allocator {
-    /// Makes room for a claim that has found none. Whether a place is kept for it now.
-    pub(super) fn make_room(&mut self, claim: &Claim, now: Instant) -> bool {
+    /// Makes room for a claim that has found none.
+    pub(super) fn make_room(&mut self, claim: &Claim, now: Instant) -> Room {
         if self.ledger.kept_for(&claim.uid).is_some() {
-            return true;
+            return Room::Kept;
         }
         if !self.ledger.has_lesser(claim.wish.qos) || !self.making.may_look(&claim.uid, now) {
-            return false;
+            return Room::None;
         }
         let desired = self.gangs.all_desired();
         let rules = Rules {
@@ -123,15 +134,16 @@ impl Allocator {
         };
         match preempt::plan(&mut self.ledger, claim, &rules) {
             Ok(plan) => {
+                let room = if plan.victims.is_empty() { Room::Kept } else { Room::Evicting };
                 self.ledger.keep_for(claim, &plan.placements);
                 self.clear_out(&[claim], plan.victims, now);
-                true
+                room
             }
             Err(why) => {
                 if let Some(why) = why {
                     self.making.why.insert(claim.uid.clone(), why.to_string());
                 }
-                false
+                Room::None
             }
         }
     }

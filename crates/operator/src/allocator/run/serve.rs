@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crd::Allocation;
 
+use super::room::Room;
 use super::{Allocator, BINDINGS, Change, RETRY, bound, describe};
 use crate::allocator::claim::{self, Claim};
 use crate::allocator::gang;
@@ -37,11 +38,17 @@ impl Allocator {
         match self.place(&claim) {
             Ok(allocation) => self.bind(claim, allocation),
             Err(waiting) => {
-                let may_have = matches!(waiting, Waiting::Room(_)) && self.make_room(&claim, now);
-                if !may_have {
+                let room = match waiting {
+                    Waiting::Room(_) => self.make_room(&claim, now),
+                    _ => Room::None,
+                };
+                if room == Room::None {
                     self.queue.refuse(&claim);
                 }
-                self.tell_waiting(&claim, &waiting, now);
+                // That others are evicted for it is told already.
+                if room != Room::Evicting {
+                    self.tell_waiting(&claim, &waiting, now);
+                }
             }
         }
     }
@@ -50,7 +57,11 @@ impl Allocator {
     fn place(&mut self, claim: &Claim) -> Result<Allocation, Waiting> {
         let found = self.ledger.place(claim, self.stuck.avoid(claim));
         match found {
-            Err(Waiting::Room(_)) if self.ledger.end_kept_below(&claim.wish.pool, claim.wish.qos) => {
+            // Who waits for a place of its own leaves others theirs.
+            Err(Waiting::Room(_))
+                if self.ledger.kept_for(&claim.uid).is_none()
+                    && self.ledger.end_kept_below(&claim.wish.pool, claim.wish.qos) =>
+            {
                 self.ledger.place(claim, self.stuck.avoid(claim))
             }
             found => found,

@@ -1,0 +1,298 @@
+//! The operator's loops against an API server in memory.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
+mod fake;
+
+use std::sync::Arc;
+
+use operator::admission::{Decision, decide_as};
+use operator::allocator::Allocator;
+use operator::webhook::Webhook;
+use operator::{Settings, remote};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use fake::Cluster;
+
+/// Adds a node with so many cards of 8 GiB.
+fn node(cluster: &Cluster, name: &str, cards: u32) {
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    cluster.add("/api/v1/nodes", json!({"metadata": {"name": name}, "status": {"conditions": ready}}));
+    for index in 0..cards {
+        let amount = json!({"tflops": "20", "vram": "8Gi"});
+        let uuid = format!("gpu-{name}-{index}");
+        let status = json!({"phase": "Running", "capacity": amount, "available": amount, "uuid": uuid, "index": index,
+            "gpuModel": "SOFT", "vendor": "TensorFusion", "message": "", "runningApps": [], "nodeSelector": {"kubernetes.io/hostname": name}});
+        cluster
+            .add("/apis/tensor-fusion.ai/v1/gpus", json!({"metadata": {"name": uuid}, "spec": {}, "status": status}));
+    }
+}
+
+/// Adds a pod as the webhook would leave it.
+fn pod(cluster: &Cluster, name: &str, annotations: Value) {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "team", "labels": {"tensor-fusion.ai/enabled": "true"}, "annotations": annotations,
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": "job", "controller": true}]},
+        "spec": {"containers": [{"name": "main"}]},
+    });
+    // Named after the pod, so that no two clients have the same Secret.
+    let unique: String = name.chars().filter(char::is_ascii_alphanumeric).chain("00000000".chars()).take(8).collect();
+    let decision = decide_as(&pod, "team", &Settings::default(), 0, &unique);
+    let Ok(Decision::Changed { pod, .. }) = decision else { panic!("{decision:?}") };
+    cluster.add("/api/v1/namespaces/team/pods", pod);
+}
+
+fn asks(cluster: &Cluster, name: &str, vram: &str, qos: &str) {
+    let annotations =
+        json!({"tensor-fusion.ai/vram-limit": vram, "tensor-fusion.ai/tflops-limit": "1", "tensor-fusion.ai/qos": qos});
+    pod(cluster, name, annotations);
+}
+
+fn path(name: &str) -> String {
+    format!("/api/v1/namespaces/team/pods/{name}")
+}
+
+/// The GPUs that a pod has been given.
+fn gpus(cluster: &Cluster, name: &str) -> Option<String> {
+    let pod = cluster.get(&path(name))?;
+    let gated = pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
+    let gpus = pod["metadata"]["annotations"]["tensor-fusion.ai/gpu-ids"].as_str().map(str::to_owned);
+    gpus.filter(|_| !gated)
+}
+
+async fn given(cluster: &Cluster, name: &str) {
+    cluster.until(&format!("{name} gets GPUs"), |cluster| gpus(cluster, name).is_some()).await;
+}
+
+fn allocate(cluster: &Cluster) -> JoinHandle<()> {
+    let webhook = Arc::new(Webhook::default());
+    tokio::spawn(Allocator::run(cluster.client.clone(), "system".to_owned(), webhook))
+}
+
+#[tokio::test]
+async fn a_pod_of_a_higher_class_gets_the_place_of_a_lower_one_and_nobody_takes_it_meanwhile() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 1);
+    let _loop = allocate(&cluster);
+    asks(&cluster, "low", "6Gi", "low");
+    given(&cluster, "low").await;
+    asks(&cluster, "high", "6Gi", "high");
+    cluster.until("the low one is evicted", |cluster| cluster.store().evicted == ["low"]).await;
+    asks(&cluster, "thief", "2Gi", "medium");
+    cluster.until("the thief waits", |cluster| !cluster.events("thief", "WaitingForGPU").is_empty()).await;
+    assert!(gpus(&cluster, "thief").is_none() && gpus(&cluster, "high").is_none());
+    cluster.remove(&path("low"));
+    given(&cluster, "high").await;
+    given(&cluster, "thief").await;
+    assert_eq!(cluster.events("high", "Preempting"), ["evicting team/low (low) to make room on node a"]);
+    let told = cluster.events("low", "Preempted");
+    assert!(told.len() == 1 && told[0].contains("evicted for team/high, which is of class high"), "{told:?}");
+    assert_eq!(cluster.store().evicted.len(), 1);
+}
+
+#[tokio::test]
+async fn a_budget_chooses_other_victims_or_the_pod_waits_and_says_so() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 2);
+    let _loop = allocate(&cluster);
+    for name in ["low-0", "low-1"] {
+        asks(&cluster, name, "6Gi", "low");
+        given(&cluster, name).await;
+    }
+    cluster.store().refused.insert("low-0".to_owned());
+    asks(&cluster, "high", "6Gi", "high");
+    cluster.until("the other one goes", |cluster| cluster.store().evicted == ["low-1"]).await;
+    cluster.remove(&path("low-1"));
+    given(&cluster, "high").await;
+    asks(&cluster, "second", "6Gi", "high");
+    let says = |cluster: &Cluster| {
+        cluster.events("second", "WaitingForGPU").iter().any(|text| text.contains("protected from eviction"))
+            || cluster.events("second", "WaitingForGPU").iter().any(|text| text.contains("may not be evicted"))
+    };
+    cluster.until("it says why it waits", says).await;
+    assert_eq!(cluster.store().evicted, ["low-1"]);
+}
+
+#[tokio::test]
+async fn of_several_victims_none_goes_when_one_may_not() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 1);
+    let _loop = allocate(&cluster);
+    for name in ["low-0", "low-1"] {
+        asks(&cluster, name, "4Gi", "low");
+        given(&cluster, name).await;
+    }
+    cluster.store().refused.insert("low-1".to_owned());
+    asks(&cluster, "high", "8Gi", "high");
+    cluster.until("both are asked about", |cluster| cluster.store().asked.len() >= 2).await;
+    let says = |cluster: &Cluster| !cluster.events("high", "WaitingForGPU").is_empty();
+    cluster.until("it waits", says).await;
+    assert_eq!(cluster.store().evicted, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_operator_that_starts_in_between_evicts_nobody_else() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 2);
+    let first = allocate(&cluster);
+    for name in ["low-0", "low-1"] {
+        asks(&cluster, name, "6Gi", "low");
+        given(&cluster, name).await;
+    }
+    asks(&cluster, "high", "6Gi", "high");
+    cluster.until("one is evicted", |cluster| cluster.store().evicted.len() == 1).await;
+    first.abort();
+    let _second = allocate(&cluster);
+    // Until the second has looked at everything: it tells the one that waits why.
+    asks(&cluster, "late", "8Gi", "low");
+    cluster.until("the second decides", |cluster| !cluster.events("late", "WaitingForGPU").is_empty()).await;
+    let victim = cluster.store().evicted[0].clone();
+    cluster.remove(&path(&victim));
+    given(&cluster, "high").await;
+    assert_eq!(cluster.store().evicted, [victim]);
+}
+
+#[tokio::test]
+async fn a_gang_that_is_not_complete_in_time_is_told_so() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 2);
+    let _loop = allocate(&cluster);
+    let member = json!({"tensor-fusion.ai/vram-limit": "6Gi", "tensor-fusion.ai/gang-enabled": "true",
+        "tensor-fusion.ai/gang-min-members": "2", "tensor-fusion.ai/gang-timeout": "1s"});
+    pod(&cluster, "g0", member.clone());
+    cluster.until("it is told", |cluster| !cluster.events("g0", "GangTimedOut").is_empty()).await;
+    assert!(gpus(&cluster, "g0").is_none());
+    // It begins anew, and then it is complete.
+    pod(&cluster, "g1", member);
+    given(&cluster, "g0").await;
+    given(&cluster, "g1").await;
+}
+
+#[tokio::test]
+async fn models_of_the_config_map_say_what_percents_are() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 1);
+    cluster.change(
+        "/apis/tensor-fusion.ai/v1/gpus/gpu-a-0",
+        &json!({"status": {"gpuModel": "X1", "capacity": {"tflops": "0"}}}),
+    );
+    let entry = "- {model: X1, fullModelName: Example X1, vendor: Example, fp16TFlops: 50}";
+    let map = json!({"metadata": {"name": "tensor-fusion-sys-public-gpu-info"}, "data": {"gpu-info.yaml": entry}});
+    cluster.add("/api/v1/namespaces/system/configmaps", map);
+    let _loop = allocate(&cluster);
+    let percent = json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/compute-percent-limit": "10"});
+    pod(&cluster, "p", percent.clone());
+    given(&cluster, "p").await;
+    let tflops = |cluster: &Cluster, name: &str| {
+        let pod = cluster.get(&path(name)).unwrap();
+        let text = pod["metadata"]["annotations"]["tensor-fusion.ai/allocation"].as_str().unwrap().to_owned();
+        serde_json::from_str::<Value>(&text).unwrap()["containers"]["main"][0]["tflops"].clone()
+    };
+    assert_eq!(tflops(&cluster, "p").as_f64(), Some(5.0));
+    let map = "/api/v1/namespaces/system/configmaps/tensor-fusion-sys-public-gpu-info";
+    cluster.change(map, &json!({"data": {"gpu-info.yaml": entry.replace("50", "none")}}));
+    let name = "tensor-fusion-sys-public-gpu-info";
+    cluster.until("it complains", |cluster| !cluster.events(name, "SettingsUnreadable").is_empty()).await;
+    pod(&cluster, "q", percent);
+    given(&cluster, "q").await;
+    assert_eq!(tflops(&cluster, "q").as_f64(), Some(5.0), "what could be read last stays");
+}
+
+/// The worker's kubelet says that it serves.
+fn serves(cluster: &Cluster, name: &str, ip: &str) {
+    cluster.change(&path(name), &json!({"status": {"podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]}}));
+}
+
+fn secret(cluster: &Cluster, name: &str, key: &str) -> String {
+    let secret = cluster.get(&format!("/api/v1/namespaces/team/secrets/{name}")).unwrap();
+    let bytes: k8s_openapi::ByteString = serde_json::from_value(secret["data"][key].clone()).unwrap();
+    String::from_utf8(bytes.0).unwrap()
+}
+
+fn is_free(cluster: &Cluster, name: &str) -> bool {
+    let pod = cluster.get(&path(name)).unwrap();
+    pod["spec"]["schedulingGates"].as_array().is_none_or(Vec::is_empty)
+}
+
+async fn remotely(cluster: &Cluster) -> (JoinHandle<()>, JoinHandle<()>) {
+    let webhook = Arc::new(Webhook::default());
+    (allocate(cluster), tokio::spawn(remote::run(cluster.client.clone(), webhook)))
+}
+
+#[tokio::test]
+async fn clients_of_a_workload_share_its_workers_evenly() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 1);
+    let _loops = remotely(&cluster).await;
+    let client = json!({"tensor-fusion.ai/selected-workload": "shared"});
+    pod(&cluster, "client-0", client.clone());
+    let says = |cluster: &Cluster| {
+        cluster.events("client-0", "WaitingForWorker").iter().any(|text| text.contains("no TensorFusionWorkload"))
+    };
+    cluster.until("it says that there is none", says).await;
+    let amounts = json!({"tflops": "1", "vram": "1Gi"});
+    let spec = json!({"replicas": 2, "resources": {"requests": amounts, "limits": amounts}});
+    let workloads = "/apis/tensor-fusion.ai/v1/namespaces/team/tensorfusionworkloads";
+    cluster.add(workloads, json!({"apiVersion": "tensor-fusion.ai/v1", "kind": "TensorFusionWorkload", "metadata": {"name": "shared"}, "spec": spec}));
+    for (number, name) in ["shared-tf-worker-0", "shared-tf-worker-1"].into_iter().enumerate() {
+        given(&cluster, name).await;
+        serves(&cluster, name, &format!("10.0.0.{number}"));
+    }
+    cluster.until("the client starts", |cluster| is_free(cluster, "client-0")).await;
+    pod(&cluster, "client-1", client.clone());
+    cluster.until("so does the second", |cluster| is_free(cluster, "client-1")).await;
+    let url = |name: &str| secret(&cluster, name, "url");
+    let mut urls = [url("tensor-fusion-client00"), url("tensor-fusion-client10")];
+    urls.sort();
+    assert_eq!(urls, ["tcp://10.0.0.0:8000/", "tcp://10.0.0.1:8000/"]);
+    let token = secret(&cluster, "shared-tf-workers", "token");
+    assert_eq!((token.len(), secret(&cluster, "tensor-fusion-client00", "token")), (64, token));
+    let ready = |cluster: &Cluster| {
+        let status = cluster.get(&format!("{workloads}/shared")).unwrap()["status"].clone();
+        status["readyWorkers"] == 2 && status["workerCount"] == 2 && status["phase"] == "Running"
+    };
+    cluster.until("its status tells", ready).await;
+    // A worker is lost: its client gets the other's address, and a successor is made.
+    let lost = if url("tensor-fusion-client00") == "tcp://10.0.0.0:8000/" { 0 } else { 1 };
+    cluster.remove(&path(&format!("shared-tf-worker-{lost}")));
+    let moved = |cluster: &Cluster| {
+        secret(cluster, "tensor-fusion-client00", "url") == format!("tcp://10.0.0.{}:8000/", 1 - lost)
+    };
+    cluster.until("its client uses the other", moved).await;
+    given(&cluster, &format!("shared-tf-worker-{lost}")).await;
+    cluster.change(&format!("{workloads}/shared"), &json!({"spec": {"replicas": 0}, "metadata": {"generation": 2}}));
+    let gone = |cluster: &Cluster| {
+        !cluster
+            .all("/api/v1/namespaces/team/pods")
+            .iter()
+            .any(|pod| pod["metadata"]["name"].as_str().unwrap().contains("worker"))
+    };
+    cluster.until("the workers go", gone).await;
+}
+
+#[tokio::test]
+async fn a_client_of_its_own_worker_gets_its_address_and_not_that_of_a_pretender() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 1);
+    let _loops = remotely(&cluster).await;
+    let remote = json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/is-local-gpu": "false"});
+    pod(&cluster, "client-7", remote);
+    let uid = cluster.get(&path("client-7")).unwrap()["metadata"]["uid"].clone();
+    let ready = json!({"podIP": "6.6.6.6", "conditions": [{"type": "Ready", "status": "True"}]});
+    let metadata = json!({"name": "tensor-fusion-client70-worker", "labels": {"tensor-fusion.ai/enabled": "true"},
+        "annotations": {"tensor-fusion.ai/client": uid},
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "client-7", "uid": uid, "controller": true}]});
+    cluster.add(
+        "/api/v1/namespaces/elsewhere/pods",
+        json!({"metadata": metadata, "spec": {"containers": []}, "status": ready}),
+    );
+    given(&cluster, "tensor-fusion-client70-worker").await;
+    assert!(!is_free(&cluster, "client-7"));
+    serves(&cluster, "tensor-fusion-client70-worker", "10.0.0.7");
+    cluster.until("the client starts", |cluster| is_free(cluster, "client-7")).await;
+    assert_eq!(secret(&cluster, "tensor-fusion-client70", "url"), "tcp://10.0.0.7:8000/");
+    let connections = cluster.all("/apis/tensor-fusion.ai/v1/tensorfusionconnections");
+    assert_eq!(connections[0]["status"]["workerName"], "tensor-fusion-client70-worker");
+}
