@@ -355,9 +355,9 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
     let mut code = compiled.code_buffer().to_vec();
     relocate(&mut code, compiled).map_err(internal)?;
     if cfg!(test)
-        && let Some(path) = std::env::var_os("TENSOR_FUSION_DUMP_CODE")
+        && let Some(folder) = std::env::var_os("TENSOR_FUSION_DUMP_CODE")
     {
-        std::fs::write(path, &code).map_err(|e| internal(e.to_string()))?;
+        std::fs::write(std::path::Path::new(&folder).join(&kernel.name), &code).map_err(|e| internal(e.to_string()))?;
     }
     let positions = compiled
         .buffer

@@ -294,6 +294,8 @@ impl Bound {
     /// Runs every ready warp of a block once. Whether any was.
     fn turn(&self, context: &mut Context, block: &mut Resident) -> Result<bool, Trap> {
         let mut moved = false;
+        // Warps that have come to one barrier as a whole. When all have, it opens without further ado.
+        let mut together = Together { status: 0, warps: 0 };
         self.enter_block(context, block.at, block.memory);
         for i in 0..block.warps.len() {
             if block.warps[i].state != State::Ready {
@@ -309,6 +311,11 @@ impl Bound {
                 return Err(self.trap(context));
             }
             block.warps[i].resume = context.resume;
+            if status >= AT_BARRIER && together.takes(status) && context.arrivals.is_empty() && block.touched == 0 {
+                together.warps |= 1 << i;
+                continue;
+            }
+            block.arrive_together(&mut together);
             let mut waiting = 0;
             for arrival in context.arrivals.drain(..) {
                 waiting |= block.arrive(i, arrival);
@@ -329,6 +336,9 @@ impl Bound {
             if block.touched != 0 {
                 block.open();
             }
+        }
+        if together.warps | block.done != block.all() {
+            block.arrive_together(&mut together);
         }
         Ok(moved)
     }
@@ -353,7 +363,38 @@ impl Bound {
     }
 }
 
+/// Warps that have come to a barrier as a whole, with this status.
+struct Together {
+    status: u32,
+    warps: u32,
+}
+
+impl Together {
+    /// Whether one more warp comes to the same barrier.
+    fn takes(&mut self, status: u32) -> bool {
+        if self.warps == 0 {
+            self.status = status;
+        }
+        self.status == status
+    }
+}
+
 impl Resident {
+    /// The warps of the block, one bit each.
+    fn all(&self) -> u32 {
+        if self.warps.len() == 32 { u32::MAX } else { (1 << self.warps.len()) - 1 }
+    }
+
+    /// Lets warps wait that have come to a barrier together, since others have not.
+    fn arrive_together(&mut self, together: &mut Together) {
+        let mut left = std::mem::take(&mut together.warps);
+        while left != 0 {
+            let warp = left.trailing_zeros() as usize;
+            left &= left - 1;
+            self.warps[warp].state = State::Waiting(self.arrive_whole(warp, together.status - AT_BARRIER));
+        }
+    }
+
     /// Notes lanes that have come to a barrier: the barriers they wait at, one bit each.
     fn arrive(&mut self, warp: usize, arrival: Arrival) -> u32 {
         let id = arrival.id as usize & 15;
@@ -386,7 +427,7 @@ impl Resident {
 
     /// Opens the barriers that all have come to.
     fn open(&mut self) {
-        let all = if self.warps.len() == 32 { u32::MAX } else { (1 << self.warps.len()) - 1 };
+        let all = self.all();
         let mut touched = self.touched;
         while touched != 0 {
             let id = touched.trailing_zeros() as usize;

@@ -134,3 +134,33 @@ fn speed_of_common_kernels() {
     let launch = prepared(&Writer::new(0).kernel, &memory, shape([1, 1, 1], [32, 1, 1]), &[]);
     println!("empty launch: {:.2} ns", best(&launch, &memory, 5) * 1e9);
 }
+
+/// A product in tiles and a sum, both through shared memory, as `nvcc` compiles them.
+#[test]
+#[ignore = "measures"]
+fn speed_of_shared_memory() {
+    let module = crate::load(include_str!("shared.ptx")).unwrap();
+    let kernel = |name: &str| module.kernels.iter().find(|kernel| kernel.name == name).unwrap();
+    let n = 512usize;
+    let memory = Memory::new(4 * n * n * 4);
+    for v in memory.slice::<f32>(0, 2 * n * n) {
+        *v = 0.5;
+    }
+    let step = n * n * 4;
+    let args = params(&[memory.address(0), memory.address(step), memory.address(2 * step), n as u64]);
+    let launch = prepared(kernel("tiled"), &memory, shape([32, 32, 1], [16, 16, 1]), &args);
+    let t = best(&launch, &memory, 5);
+    println!("tiled product: {:.2} GFLOP/s", 2.0 * (n * n * n) as f64 / t / 1e9);
+    assert_eq!(memory.slice::<f32>(2 * step, n * n), vec![n as f32 / 4.0; n * n]);
+    let launch = prepared(&compiled_product(), &memory, shape([32, 32, 1], [16, 16, 1]), &args);
+    let t = best(&launch, &memory, 5);
+    println!("naive product: {:.2} GFLOP/s", 2.0 * (n * n * n) as f64 / t / 1e9);
+    let n = 4usize << 20;
+    let memory = Memory::new(2 * n * 4);
+    memory.slice::<u32>(0, n).fill(3);
+    let args = params(&[memory.address(0), memory.address(4 * n)]);
+    let launch = prepared(kernel("reduce"), &memory, shape([n as u32 / 256, 1, 1], [256, 1, 1]), &args);
+    let t = best(&launch, &memory, 9);
+    println!("reduction: {:.2} GB/s, {:.0} ns a block", 4.0 * n as f64 / t / 1e9, t * 1e9 / (n / 256) as f64);
+    assert_eq!(memory.slice::<u32>(4 * n, n / 256), vec![768; n / 256]);
+}
