@@ -39,6 +39,8 @@ use step::{Remote, Serving, Teller};
 
 /// Everything is looked at again this often, for what no watch tells.
 const AGAIN: Duration = Duration::from_secs(20);
+/// What failed is tried again this often.
+const SOON: Duration = Duration::from_secs(2);
 
 enum Change {
     Pod(News<Pod>),
@@ -60,6 +62,8 @@ struct Known {
     complete: BTreeSet<&'static str>,
     due: BTreeSet<String>,
     due_workloads: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    failed_workloads: BTreeSet<String>,
 }
 
 /// Serves remote clients for as long as we lead.
@@ -68,6 +72,7 @@ pub async fn run(client: Client, webhook: Arc<Webhook>) {
     watch(&client, &sender);
     let mut known = Known::default();
     let mut again = tokio::time::interval(AGAIN);
+    let mut soon = tokio::time::interval(SOON);
     let mut teller = Teller::new(client.clone());
     loop {
         tokio::select! {
@@ -77,6 +82,10 @@ pub async fn run(client: Client, webhook: Arc<Webhook>) {
                 while let Ok(change) = receiver.try_recv() {
                     known.hear(change);
                 }
+            }
+            _ = soon.tick() => {
+                known.due.append(&mut known.failed);
+                known.due_workloads.append(&mut known.failed_workloads);
             }
             _ = again.tick() => {
                 known.due.extend(known.clients.keys().cloned());
@@ -239,6 +248,7 @@ impl Known {
             let loads = self.loads(&namespace);
             if let Err(error) = workload::step(client, settings, &workload, &workers, &loads).await {
                 tracing::warn!(workload = path, %error, "a workload is looked at again later");
+                self.failed_workloads.insert(path);
             }
         }
         for uid in std::mem::take(&mut self.due) {
@@ -252,6 +262,7 @@ impl Known {
             if let Err(error) = step::step(client, settings, &remote, asked, serving, teller).await {
                 let (pod, namespace) = (remote.pod.name_any(), remote.pod.namespace());
                 tracing::warn!(pod, namespace, %error, "a remote client is looked at again later");
+                self.failed.insert(uid);
             }
         }
     }
