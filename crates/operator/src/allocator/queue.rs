@@ -34,12 +34,11 @@ impl Queue {
         let key = claim::order(&claim);
         let since = match self.waiting.get(&claim.uid) {
             Some((before, since)) => {
-                let before = claim::order(before);
+                let (before, since) = (claim::order(before), *since);
                 if before != key {
-                    self.order.remove(&before);
-                    self.fresh.remove(&before);
+                    self.leave(&before, &claim.uid);
                 }
-                *since
+                since
             }
             None => now,
         };
@@ -51,10 +50,16 @@ impl Queue {
     /// A pod waits no more.
     pub(super) fn remove(&mut self, uid: &str) -> Option<Claim> {
         let (claim, _) = self.waiting.remove(uid)?;
-        let key = claim::order(&claim);
-        self.order.remove(&key);
-        self.fresh.remove(&key);
+        self.leave(&claim::order(&claim), uid);
         Some(claim)
+    }
+
+    /// Its place is free, unless a successor of the same name and second has it.
+    fn leave(&mut self, key: &Key, uid: &str) {
+        if self.order.get(key).is_some_and(|there| there == uid) {
+            self.order.remove(key);
+            self.fresh.remove(key);
+        }
     }
 
     /// A pod that waits.
@@ -179,6 +184,17 @@ mod tests {
         assert!(queue.remove("e").is_some());
         assert!(queue.remove("e").is_none());
         assert_eq!(served(&mut queue), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_successor_of_the_same_name_keeps_its_place_when_its_predecessor_goes() {
+        let mut queue = Queue::default();
+        queue.waits(asks_as("a", "1Gi", "low"), Instant::now());
+        let mut successor = asks_as("a", "1Gi", "low");
+        successor.uid = "another".to_owned();
+        queue.waits(successor, Instant::now());
+        assert!(queue.remove("a").is_some());
+        assert_eq!(served(&mut queue), ["another"]);
     }
 
     #[test]
