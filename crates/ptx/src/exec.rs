@@ -27,6 +27,7 @@ mod run;
 mod scalar;
 mod site;
 mod stream;
+mod table;
 mod values;
 mod vectors;
 

@@ -6,6 +6,7 @@ use super::flow::{End, Flow};
 use super::home::Homes;
 use super::kinds::{self, Kind, Kinds, RowClass, Rules};
 use super::site::{Detail, Helper, Site, slot};
+use super::table::Table;
 use super::{ExecError, Window};
 use crate::Position;
 use crate::ir::operands;
@@ -88,6 +89,7 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) data_slots: usize,
     pub(super) homes: Homes,
     pub(super) home_slot: Option<StackSlot>,
+    pub(super) table: Option<Table>,
     pub(super) frame_bytes: usize,
     /// Lanes that the instruction being emitted may write, when they are not all of interest.
     pub(super) blend: Option<Value>,
@@ -247,12 +249,16 @@ pub(super) fn vector_count(width: Width) -> usize {
 }
 
 /// The code generator for this machine.
-pub(super) fn machine() -> Result<OwnedTargetIsa, ExecError> {
+///
+/// `calls`: in kernels with functions that call themselves, what is alive everywhere (constants that are moved out of
+/// loops, too) costs the better register allocator seconds, and gains nothing where registers live in memory anyway.
+pub(super) fn machine(calls: bool) -> Result<OwnedTargetIsa, ExecError> {
     let failed = |reason: String| ExecError::Internal { kernel: String::new(), reason };
     let mut flags = cranelift_codegen::settings::builder();
     let verify = if cfg!(test) && std::env::var_os("TENSOR_FUSION_NO_VERIFY").is_none() { "true" } else { "false" };
     for (name, value) in [
-        ("opt_level", "speed"),
+        ("opt_level", if calls { "none" } else { "speed" }),
+        ("regalloc_algorithm", if calls { "single_pass" } else { "backtracking" }),
         ("enable_verifier", verify),
         ("is_pic", "false"),
         ("unwind_info", "false"),
@@ -282,7 +288,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
     let internal = |reason: String| ExecError::Internal { kernel: kernel.name.clone(), reason };
     let flow = Flow::new(kernel);
     let kinds = kinds::analyse(kernel, &flow, target.class, target.local_stride);
-    let isa = machine()?;
+    let isa = machine(kernel.stack_frames > 0)?;
     let mut context = cranelift_codegen::Context::new();
     context.func.signature = Signature::new(CallConv::SystemV);
     context.func.signature.params.push(AbiParam::new(types::I64));
@@ -303,6 +309,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
         let homes = Homes::new(target, &flow, &kinds);
         let home_slot = (homes.bytes > 0)
             .then(|| b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, homes.bytes, 4)));
+        let table = (kernel.stack_frames > 0).then(|| Table::new(&mut b, flow.blocks.len()));
         let data = b.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4));
         let mut emitter = Emitter {
             b,
@@ -325,6 +332,7 @@ pub(super) fn compile(target: Target<'_>) -> Result<Compiled, ExecError> {
             data_slots: 1,
             homes,
             home_slot,
+            table,
             frame_bytes: 0,
             blend: None,
             place: 0,
@@ -407,10 +415,7 @@ impl Emitter<'_, '_> {
     }
 
     fn function(&mut self, positions: &mut Vec<Position>) {
-        let zero = self.iconst(types::I32, 0);
-        for i in 0..self.waiting.len() {
-            self.b.def_var(self.waiting[i], zero);
-        }
+        self.clear_waiting();
         let mask = self.b.ins().load(types::I32, trusted(), self.context, std::mem::offset_of!(Context, mask) as i32);
         self.b.def_var(self.active, mask);
         self.clear_homes();
@@ -442,6 +447,7 @@ impl Emitter<'_, '_> {
                 self.block(i, positions);
             }
         }
+        self.emit_dispatcher();
         // Where a warp goes on that has been waiting.
         self.start(switch);
         let lost = self.b.create_block();

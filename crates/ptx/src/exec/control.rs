@@ -100,14 +100,13 @@ impl Emitter<'_, '_> {
 
     /// Makes lanes wait for a block.
     fn add_waiting(&mut self, b: usize, t: usize, lanes: Value) {
-        let variable = self.waiting[t];
         let lanes = if self.kinds.pending[b].contains(t) {
-            let before = self.b.use_var(variable);
+            let before = self.waiting_lanes(t);
             self.b.ins().bor(before, lanes)
         } else {
             lanes
         };
-        self.b.def_var(variable, lanes);
+        self.set_waiting(t, lanes);
     }
 
     fn diverge(&mut self, b: usize, targets: &[(usize, Value)]) {
@@ -166,8 +165,19 @@ impl Emitter<'_, '_> {
     /// Goes on at the first of the blocks that has waiting lanes, else at the last one, which then is known to. Without
     /// a last one the code that follows is where nobody waits.
     fn dispatch(&mut self, candidates: &[usize], last: Option<usize>) {
+        if let Some(table) = self.table
+            && candidates.len() > 1
+        {
+            match last {
+                Some(_) => {
+                    self.b.ins().jump(table.dispatcher, NO_ARGUMENTS);
+                }
+                None => self.dispatch_any(table),
+            }
+            return;
+        }
         for x in candidates {
-            let lanes = self.b.use_var(self.waiting[*x]);
+            let lanes = self.waiting_lanes(*x);
             let (found, next) = (self.b.create_block(), self.b.create_block());
             self.b.ins().brif(lanes, found, NO_ARGUMENTS, next, NO_ARGUMENTS);
             self.start(found);
@@ -179,11 +189,11 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn resume_waiting(&mut self, x: usize) {
-        let lanes = self.b.use_var(self.waiting[x]);
+    pub(super) fn resume_waiting(&mut self, x: usize) {
+        let lanes = self.waiting_lanes(x);
         self.b.def_var(self.active, lanes);
         let zero = self.iconst(types::I32, 0);
-        self.b.def_var(self.waiting[x], zero);
+        self.set_waiting(x, zero);
         self.b.ins().jump(self.blocks[x], NO_ARGUMENTS);
     }
 
@@ -378,7 +388,7 @@ impl Emitter<'_, '_> {
         }
         for (x, mask) in parked.iter().zip(masks) {
             let lanes = self.b.use_var(mask);
-            self.b.def_var(self.waiting[*x], lanes);
+            self.set_waiting(*x, lanes);
             self.b.def_var(mask, zero);
         }
         let Some((last, rest)) = parked.split_last() else { return };
@@ -429,10 +439,7 @@ impl Emitter<'_, '_> {
         self.b.ins().store(trusted(), number, self.context, offset_of!(Context, resume) as i32);
         self.b.ins().return_(&[status]);
         self.start(resume);
-        let zero = self.iconst(types::I32, 0);
-        for variable in self.waiting.clone() {
-            self.b.def_var(variable, zero);
-        }
+        self.clear_waiting();
         let frame = self.field(types::I64, offset_of!(Context, frame));
         for (variable, ty, offset) in places {
             let value = self.b.ins().load(ty, flags, frame, offset as i32);
@@ -479,12 +486,24 @@ impl Emitter<'_, '_> {
                 saved.insert(r.0 as usize);
             }
             let mut masks = vec![self.active];
-            masks.extend(self.waiting_blocks(b).into_iter().map(|x| self.waiting[x]));
+            let waiting = self.waiting_blocks(b);
+            let mut kept = Vec::new();
+            for x in waiting {
+                let lanes = self.waiting_lanes(x);
+                let variable = self.b.declare_var(types::I32);
+                self.b.def_var(variable, lanes);
+                kept.push((x, variable));
+            }
+            masks.extend(kept.iter().map(|(_, variable)| *variable));
             for x in self.parked_blocks(b) {
                 masks.push(self.parked_variable(x));
             }
             let status = self.iconst(types::I32, i64::from(status::YIELDED));
             self.suspend(&saved.iter().map(|r| Reg(r as u32)).collect::<Vec<_>>(), &masks, status);
+            for (x, variable) in kept {
+                let lanes = self.b.use_var(variable);
+                self.set_waiting(x, lanes);
+            }
         }
         if stands_back {
             let all = self.iconst(types::I32, -1);

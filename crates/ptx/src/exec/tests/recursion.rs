@@ -307,7 +307,7 @@ fn check(seed: u64, block: [u32; 3]) {
 
 #[test]
 fn random_functions_that_call_themselves_mean_what_their_text_says() {
-    let rounds: u64 = std::env::var("ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    let rounds: u64 = std::env::var("ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(4);
     let first: u64 = std::env::var("SEED").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
     for seed in first..first + rounds {
         for block in [[64, 1, 1], [16, 3, 1], [37, 1, 1]] {
