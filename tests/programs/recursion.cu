@@ -143,6 +143,29 @@ static void gather_host(int n, const int *value, int *result) {
     }
 }
 
+// Lanes wait for one another on the way down.
+__device__ int lock;
+__device__ volatile int locked_sum;
+__device__ __noinline__ int locked(int n, int x) {
+    if (n == 0) return x;
+    for (bool done = false; !done;) {
+        if (atomicCAS(&lock, 0, 1) == 0) {
+            locked_sum = locked_sum + n * x;
+            __threadfence();
+            atomicExch(&lock, 0);
+            done = true;
+        }
+    }
+    int below = locked(n - 1, x + n);
+    return n & 1 ? below * 2 + x : below - x;
+}
+static int locked_host(int n, int x, int &sum) {
+    if (n == 0) return x;
+    sum += n * x;
+    int below = locked_host(n - 1, x + n, sum);
+    return n & 1 ? below * 2 + x : below - x;
+}
+
 // A tree-like sum in shared memory whose halves are added by a function that calls itself, with barriers.
 __device__ __noinline__ int fold(int *shared, int width) {
     if (width == 0) return 0;
@@ -205,6 +228,11 @@ __global__ void folds(const int *in, int *out) {
     __syncthreads();
     int levels = fold(shared, 128);
     if (threadIdx.x == 200) out[2 * blockIdx.x] = shared[0], out[2 * blockIdx.x + 1] = levels;
+}
+
+__global__ void locks(int *out) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    out[i] = locked(i % 6, i);
 }
 
 BOTH int deep(int n, int seed) { return n == 0 ? seed : deep(n - 1, seed * 5 + n) + (n ^ seed); }
@@ -318,6 +346,16 @@ int main() {
     folds<<<4, 256>>>(rows_device, sums_device);
     FINISH();
     require_same(sums_device.download(), sums, "folds");
+
+    std::vector<int> held(4 * 64);
+    int sum = 0, found_sum = 0;
+    for (int i = 0; i < 4 * 64; i++) held[i] = locked_host(i % 6, i, sum);
+    Device<int> held_device(held.size());
+    locks<<<4, 64>>>(held_device);
+    FINISH();
+    require_same(held_device.download(), held, "locks");
+    CUDA(cudaMemcpyFromSymbol(&found_sum, locked_sum, sizeof found_sum));
+    REQUIRE(found_sum == sum, "the locked sum is %d, expected %d", found_sum, sum);
 
     // A larger limit carries deeper.
     CUDA(cudaDeviceSetLimit(cudaLimitStackSize, 64 << 10));
