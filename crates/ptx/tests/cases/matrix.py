@@ -192,5 +192,23 @@ words = [square[i] | square[i + 1] << 16 for i in range(0, 64, 2)]
 turned = [square[q * 8 + r] for r in range(8) for q in range(8)]
 c.case("movmatrix", "transpose", [1], [32], [("in", "u32", words), ("out", "u32", [0] * 32)],
        [("out", "u32", [turned[i] | turned[i + 1] << 16 for i in range(0, 64, 2)])])
+
+# `wmma`, whose registers are the device's own affair: only what is stored counts.
+a, b = [[(i * i * 7 + i * 13 + seed) % 256 - 128 for i in range(256)] for seed in (5, 90)]
+first = [(2 ** 31 - 1 - i * 31) * (1 if i % 3 else -1) for i in range(256)]
+sums = [first[r * 16 + q] + sum(a[r * 16 + k] * b[q * 16 + k] for k in range(16)) for r in range(16) for q in range(16)]
+assert any(abs(x) > 2 ** 31 for x in sums)
+for name, suffix, want in (("wmma_wraps", "", [(x + 2 ** 31) % 2 ** 32 - 2 ** 31 for x in sums]),
+                           ("wmma_saturates", ".satfinite", [min(max(x, -2 ** 31), 2 ** 31 - 1) for x in sums])):
+    regs = lambda letter, n: "{" + ", ".join(f"%{letter}{i}" for i in range(n)) + "}"
+    text.append(f".visible .entry {name}(.param .u64 a, .param .u64 b, .param .u64 c) {{\n"
+                "    .reg .b32 %a<2>, %b<2>, %c<8>; .reg .u64 %p<3>;\n"
+                "    ld.param.u64 %p0, [a]; ld.param.u64 %p1, [b]; ld.param.u64 %p2, [c];\n"
+                f"    wmma.load.a.sync.aligned.row.m16n16k16.global.s8 {regs('a', 2)}, [%p0];\n"
+                f"    wmma.load.b.sync.aligned.col.m16n16k16.global.s8 {regs('b', 2)}, [%p1];\n"
+                f"    wmma.load.c.sync.aligned.row.m16n16k16.global.s32 {regs('c', 8)}, [%p2];\n"
+                f"    wmma.mma.sync.aligned.row.col.m16n16k16.s32.s8.s8.s32{suffix} {regs('c', 8)}, {regs('a', 2)}, {regs('b', 2)}, {regs('c', 8)};\n"
+                f"    wmma.store.d.sync.aligned.row.m16n16k16.global.s32 [%p2], {regs('c', 8)};\n    ret;\n}}\n")
+    c.case(name, name, [1], [32], [("a", "i8", a), ("b", "i8", b), ("c", "i32", first)], [("c", "i32", want)])
 c.write()
 (HERE / "matrix.ptx").write_text("\n".join(text))
