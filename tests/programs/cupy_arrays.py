@@ -1,6 +1,6 @@
 # CuPy: RawKernel and RawModule, elementwise expressions, fusion, reductions, indexing, sort, scans, random numbers.
 # builds: python
-# paths: tcp
+# paths: tcp pod
 import cupy as cp
 import numpy as np
 

@@ -1,6 +1,6 @@
 # Numba: jitted kernels with shared memory, atomics, reductions, local arrays, device functions, streams and events.
 # builds: python
-# paths: tcp
+# paths: tcp pod
 import math
 
 import numpy as np

@@ -4,11 +4,13 @@
 //! - `front`: what the calls mean
 //! - `state`: the process-wide driver and how it is opened
 //! - `init`, `getproc`, `export_tables`: what programs ask before they do anything
+//! - `environment`: what a program in a pod finds set on a software GPU
 //! - `nvml`: the management library over the same driver
 //!
 //! We are a guest in somebody else's process: no async runtime, no signal handlers, no output unless
 //! `TENSOR_FUSION_LOG` asks for it.
 
+mod environment;
 mod export_tables;
 mod ffi;
 pub mod front;

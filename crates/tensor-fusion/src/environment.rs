@@ -29,7 +29,8 @@ use crate::{failure::Failed, folder::Folder, token};
 const LIBRARY: &str = "TENSOR_FUSION_LIBRARY";
 /// Where packages and container images put it.
 const SYSTEM: &str = "/usr/lib/tensor-fusion";
-const SITECUSTOMIZE: &str = include_str!("environment/sitecustomize.py");
+/// Makes Numba hand over PTX.
+pub(crate) const SITECUSTOMIZE: &str = include_str!("environment/sitecustomize.py");
 /// One file, every name that programs load it by. Links, never copies: two files would be two libraries.
 const NAMES: [&str; 3] = ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1"];
 

@@ -6,6 +6,7 @@
 //! | `lib/libcuda.so`, `lib/libnvidia-ml.so.1`, `lib/libnvidia-ml.so` | its other names, see `alias` |
 //! | `ld.so.preload` | to be mounted as `/etc/ld.so.preload`: names those four |
 //! | `bin/nvidia-smi` | to be mounted as `/usr/local/bin/nvidia-smi` |
+//! | `bin/ptxas`, `python/sitecustomize.py` | what makes Triton and Numba hand over PTX, see the client's `environment` |
 //!
 //! Preloading puts the names in place before any search: whatever `LD_LIBRARY_PATH` an image sets and whatever
 //! `libcuda.so.1` it brings along (CUDA's `compat` folder), the loader takes ours. It works for every C library that
@@ -34,6 +35,7 @@ const NAMES: [&str; 4] = ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1", "li
 /// Programs that show the vGPU, found beside our library or this program.
 const SMI: &str = "nvidia-smi";
 const SMI_SCRIPT: &str = include_str!("install_client/nvidia-smi.sh");
+const PTXAS_SCRIPT: &str = include_str!("install_client/ptxas.sh");
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Put what containers need to use a vGPU into a folder.
@@ -65,7 +67,7 @@ impl InstallClient {
 
 fn install(folder: &Path, library: &Path) -> anyhow::Result<()> {
     let folder = std::path::absolute(folder)?;
-    for part in ["lib", "bin"] {
+    for part in ["lib", "bin", "python"] {
         let part = folder.join(part);
         fs::create_dir_all(&part)?;
         fs::set_permissions(&part, Permissions::from_mode(0o755))?;
@@ -79,6 +81,8 @@ fn install(folder: &Path, library: &Path) -> anyhow::Result<()> {
     }
     let script = SMI_SCRIPT.replace("@FOLDER@", &folder.display().to_string());
     put(&folder.join("bin").join(SMI), script.as_bytes(), 0o755)?;
+    put(&folder.join("bin/ptxas"), PTXAS_SCRIPT.as_bytes(), 0o755)?;
+    put(&folder.join("python/sitecustomize.py"), environment::SITECUSTOMIZE.as_bytes(), 0o644)?;
     let beside = std::env::current_exe()?.with_file_name(SMI);
     if let Some(program) = [library.with_file_name(SMI), beside].into_iter().find(|file| file.is_file()) {
         let contents = fs::read(&program).with_context(|| format!("`{}`", program.display()))?;

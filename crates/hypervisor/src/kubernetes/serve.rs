@@ -20,7 +20,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
-use types::{Event, Request};
+use types::{Event, Request, Vendor};
 
 use super::{
     events::Notice,
@@ -151,12 +151,13 @@ impl Parts {
             tasks.spawn(keeping.keep(stop.clone()));
         }
         drop(up);
+        let software = self.node.gpus().iter().any(|gpu| gpu.vendor == Vendor::Software);
         let mut ready = BTreeSet::new();
         loop {
             tokio::select! {
                 Some(container) = ups.recv() => {
                     ready.insert(container);
-                    if ready.len() == plan.containers.len() && let Err(error) = folder.mark_ready() {
+                    if ready.len() == plan.containers.len() && let Err(error) = folder.mark_ready(software) {
                         self.tell(&plan.pod, "VgpuFailed", format!("its folder cannot be marked ready: {error}"));
                     }
                 }

@@ -124,6 +124,8 @@ fn equip(container: &mut Value, wish: &Wish, secret: &str) {
     push_named(container, "env", field("TENSOR_FUSION_POD_UID", "metadata.uid"));
     let name = container.get("name").cloned().unwrap_or_default();
     push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": &name}));
+    // Where our library, which is in every program, finds what it may set, once it is known what kind of GPU there is.
+    push_named(container, "env", json!({"name": "TENSOR_FUSION_CLIENT", "value": FOLDER}));
     // Triton looks for the library in folders instead of asking the loader.
     push_named(container, "env", json!({"name": "TRITON_LIBCUDA_PATH", "value": format!("{FOLDER}/lib")}));
     if wish.mode == Mode::Local {
@@ -137,6 +139,8 @@ fn equip(container: &mut Value, wish: &Wish, secret: &str) {
             let from = json!({"secretKeyRef": {"name": secret, "key": key}});
             push_named(container, "env", json!({"name": variable, "valueFrom": from}));
         }
+        let from = json!({"secretKeyRef": {"name": secret, "key": "software", "optional": true}});
+        push_named(container, "env", json!({"name": "TENSOR_FUSION_SOFTWARE", "valueFrom": from}));
     }
 }
 

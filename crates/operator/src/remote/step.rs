@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crd::{GPUPool, TensorFusionConnection, TensorFusionWorkload, names};
+use crd::{Allocation, GPU, GPUPool, TensorFusionConnection, TensorFusionWorkload, names};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -22,6 +22,9 @@ use crate::fault;
 
 /// The same thing again about the same pod after so long.
 const REMINDER: Duration = Duration::from_secs(600);
+
+/// Model of a software GPU in the catalogue.
+const SOFTWARE: &str = "SOFT";
 
 /// A step failed.
 #[derive(Debug, thiserror::Error)]
@@ -181,6 +184,7 @@ pub(super) async fn step(
     if let Some(token) = token {
         data["token"] = token.into();
     }
+    data["software"] = is_software(client, &worker).await?.to_string().into();
     let patch = json!({"stringData": data});
     Api::<Secret>::namespaced(client.clone(), &namespace)
         .patch(&names.secret, &PatchParams::default(), &Patch::Merge(&patch))
@@ -199,6 +203,15 @@ pub(super) async fn step(
         fault::point("after-lift");
     }
     Ok(())
+}
+
+/// Whether a worker's GPUs are software GPUs, which its clients must hand PTX.
+async fn is_software(client: &Client, worker: &Pod) -> Result<bool, kube::Error> {
+    let allocation = claim::annotation(worker, names::ALLOCATION).and_then(|text| Allocation::parse(text).ok());
+    let allocation = allocation.unwrap_or_default();
+    let Some(gpu) = allocation.gpus().first().copied() else { return Ok(false) };
+    let card = Api::<GPU>::all(client.clone()).get_opt(gpu).await?;
+    Ok(card.and_then(|card| card.status).is_some_and(|status| status.gpu_model == SOFTWARE))
 }
 
 /// Whether an object is owned by who has this UID.

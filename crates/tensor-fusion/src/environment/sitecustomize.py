@@ -1,4 +1,4 @@
-"""Loaded by every Python that `tensor-fusion run` starts on a software GPU.
+"""Loaded by every Python that `tensor-fusion run` starts on a software GPU, and by those in pods on one.
 
 numba-cuda and cuda-core link with NVIDIA's nvJitLink where it is installed. It makes machine code for NVIDIA's
 processors, which a software GPU cannot run. Without it they hand their PTX to the driver, which is ours. So the one

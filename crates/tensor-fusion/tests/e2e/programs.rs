@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde::Deserialize;
 
 use super::process::{PATIENCE, run};
-use super::server::{Server, isolate, library_directory};
+use super::server::{Server, binary, isolate, library_directory, scratch};
 
 /// One compiled program, as `cargo xtask setup` lists it.
 #[derive(Clone, Debug, Deserialize)]
@@ -63,6 +63,11 @@ impl Program {
             "unix" => started(Server::unix("6GiB")?, command),
             "native" => started(Server::native("6GiB")?, command),
             "direct" => (None, self.direct()),
+            "pod" => {
+                let server = Server::unix("6GiB")?;
+                let command = self.in_pod(&server)?;
+                (Some(server), command)
+            }
             _ => return Err(format!("`{way}` is no way to the GPU")),
         };
         let finished = run(command, PATIENCE)?.success()?;
@@ -79,6 +84,23 @@ impl Program {
         } else {
             Err(finished.describe(&format!("expected these lines in any order:\n{expected}\n--- but")))
         }
+    }
+
+    /// As in a pod: nothing but what `install-client` leaves, what the webhook writes and what the node agent puts beside the socket.
+    fn in_pod(&self, server: &Server) -> Result<Command, String> {
+        let files = scratch("client");
+        let mut install = Command::new(binary());
+        install.arg("install-client").arg(&files);
+        run(install, PATIENCE)?.success()?;
+        let socket = server.socket()?;
+        std::fs::write(socket.with_file_name("software"), "").map_err(|error| error.to_string())?;
+        let preload = std::fs::read_to_string(files.join("ld.so.preload")).map_err(|error| error.to_string())?;
+        let mut command = self.append_to(|program| Command::new(program));
+        isolate(&mut command);
+        command.env("LD_PRELOAD", preload.lines().collect::<Vec<_>>().join(":"));
+        command.env("TENSOR_FUSION_CLIENT", &files).env("TRITON_LIBCUDA_PATH", files.join("lib"));
+        command.env("TENSOR_FUSION_CONNECT", format!("unix://{}", socket.display()));
+        Ok(command)
     }
 
     /// With the software GPU in its own process.

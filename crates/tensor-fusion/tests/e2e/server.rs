@@ -78,6 +78,11 @@ impl Server {
         Ok(rest.trim_end_matches('/'))
     }
 
+    /// The socket of a worker on one.
+    pub(crate) fn socket(&self) -> Result<&Path, String> {
+        self.endpoint.strip_prefix("unix://").map(Path::new).ok_or_else(|| "not on a Unix socket".to_owned())
+    }
+
     /// The worker's process.
     pub(crate) fn process(&mut self) -> &mut Running {
         &mut self.running

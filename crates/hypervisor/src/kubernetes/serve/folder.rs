@@ -1,4 +1,5 @@
-//! A pod's folder: one socket for each container, and a file `ready` once all are served.
+//! A pod's folder: one socket for each container, and a file `ready` once all are served. A file `software` says that the GPUs
+//! are software, which runs nothing but PTX.
 //!
 //! The containers have the folder mounted, which holds its inode: it is never replaced while the pod lives, only what is in it.
 
@@ -35,8 +36,11 @@ impl Folder {
         self.0.join(format!("{container}.sock"))
     }
 
-    /// Tells the pod's init container that everything is served.
-    pub(super) fn mark_ready(&self) -> io::Result<()> {
+    /// Tells the pod's init container that everything is served, and its programs whether by a software GPU.
+    pub(super) fn mark_ready(&self, software: bool) -> io::Result<()> {
+        if software {
+            fs::write(self.0.join("software"), "")?;
+        }
         fs::write(self.0.join("ready"), "")
     }
 

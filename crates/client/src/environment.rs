@@ -1,0 +1,125 @@
+#![expect(unsafe_code, reason = "the loader calls it, and the environment is the whole process's")]
+//! In a pod on a software GPU: what makes CUDA's clients hand over PTX, in place before the program begins.
+//!
+//! Whether a pod's GPU is a software GPU is known when it is found, long after the variables of its containers are fixed. So
+//! the webhook only says where our files are, the node agent puts a file beside the pod's sockets, and this, which the loader
+//! calls in every program of the container that uses glibc, sets what `tensor-fusion run` sets elsewhere. Guests leave the
+//! environment of their process alone otherwise: here no other thread is there yet, and the program has not looked.
+//!
+//! What is set already stays as it is, but for caches: machine code for NVIDIA's processors is in those.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Folder of our files in a container, as the webhook says it. Nowhere else is anything done.
+const FILES: &str = "TENSOR_FUSION_CLIENT";
+/// The file beside the sockets, and the variable where there are no sockets.
+const SOFTWARE: &str = "software";
+const SOFTWARE_VARIABLE: &str = "TENSOR_FUSION_SOFTWARE";
+
+#[used]
+// SAFETY: the section holds addresses of functions that take what `main` takes; C lets one that takes nothing be called so.
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    // Most programs are in no pod: this is all that they get of it. Nothing in here panics.
+    let Some(files) = std::env::var_os(FILES).filter(|files| !files.is_empty()) else { return };
+    for (name, value) in variables(Path::new(&files), &|name| std::env::var_os(name), &Path::exists) {
+        // SAFETY: the loader runs this before `main`, in the process's one thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
+/// What is to be set, given what is.
+fn variables(
+    files: &Path,
+    set: &dyn Fn(&str) -> Option<OsString>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Vec<(&'static str, OsString)> {
+    let socket = set("TENSOR_FUSION_CONNECT").and_then(|url| {
+        let path = url.to_str()?.strip_prefix("unix://")?;
+        Some(Path::new(path).with_file_name(SOFTWARE))
+    });
+    let software = set(SOFTWARE_VARIABLE).is_some_and(|value| value == "true");
+    if !software && !socket.is_some_and(|file| exists(&file)) {
+        return Vec::new();
+    }
+    let mut all: Vec<(&'static str, OsString)> = Vec::new();
+    let given = |name: &str| set(name).filter(|value| !value.is_empty());
+    let ptxas = files.join("bin/ptxas");
+    for (name, value) in [
+        ("CUPY_COMPILE_WITH_PTX", OsStr::new("1")),
+        ("TRITON_PTXAS_PATH", ptxas.as_os_str()),
+        ("TRITON_PTXAS_BLACKWELL_PATH", ptxas.as_os_str()),
+    ] {
+        if given(name).is_none() {
+            all.push((name, value.to_owned()));
+        }
+    }
+    let python = files.join("python");
+    let theirs = given("PYTHONPATH");
+    if !theirs.as_ref().is_some_and(|theirs| std::env::split_paths(theirs).any(|folder| folder == python)) {
+        let mut value = python.into_os_string();
+        if let Some(theirs) = theirs {
+            value.push(":");
+            value.push(theirs);
+        }
+        all.push(("PYTHONPATH", value));
+    }
+    for (name, usual) in [
+        ("CUPY_CACHE_DIR", ".cupy/kernel_cache"),
+        ("NUMBA_CACHE_DIR", ".cache/numba"),
+        ("TRITON_CACHE_DIR", ".triton/cache"),
+    ] {
+        let home = || given("HOME").map(|home| PathBuf::from(home).join(usual));
+        // A program started by a program has ours already.
+        let cache = given(name).map(PathBuf::from).or_else(home).filter(|cache| !cache.ends_with("tensor-fusion"));
+        all.extend(cache.map(|cache| (name, cache.join("tensor-fusion").into_os_string())));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn ask(ours: &[(&str, &str)], there: &str) -> BTreeMap<&'static str, String> {
+        let set = |name: &str| ours.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
+        let all = variables(Path::new("/opt/t"), &set, &|path| path == Path::new(there));
+        all.into_iter().map(|(name, value)| (name, value.into_string().unwrap())).collect()
+    }
+
+    const SOCKET: (&str, &str) = ("TENSOR_FUSION_CONNECT", "unix:///run/vgpu/main.sock");
+
+    #[test]
+    fn on_a_card_nothing_changes() {
+        assert!(ask(&[SOCKET, ("HOME", "/h")], "").is_empty());
+        assert!(ask(&[("TENSOR_FUSION_CONNECT", "tcp://10.0.0.1:8000/")], "/run/vgpu/software").is_empty());
+        assert!(ask(&[(SOFTWARE_VARIABLE, "false")], "").is_empty());
+    }
+
+    #[test]
+    fn on_a_software_gpu_clients_are_told_to_hand_over_ptx() {
+        let set = ask(
+            &[SOCKET, ("HOME", "/h"), ("PYTHONPATH", "/image"), ("TRITON_PTXAS_PATH", "/mine")],
+            "/run/vgpu/software",
+        );
+        assert_eq!(set["CUPY_COMPILE_WITH_PTX"], "1");
+        assert_eq!(set["PYTHONPATH"], "/opt/t/python:/image");
+        assert_eq!(set["TRITON_PTXAS_BLACKWELL_PATH"], "/opt/t/bin/ptxas");
+        assert_eq!(set["CUPY_CACHE_DIR"], "/h/.cupy/kernel_cache/tensor-fusion");
+        assert!(!set.contains_key("TRITON_PTXAS_PATH"), "what somebody has set stays");
+        assert_eq!(ask(&[(SOFTWARE_VARIABLE, "true")], "")["PYTHONPATH"], "/opt/t/python");
+    }
+
+    #[test]
+    fn a_program_that_a_program_starts_gets_nothing_twice() {
+        let first = ask(&[SOCKET, ("HOME", "/h")], "/run/vgpu/software");
+        let mut again: Vec<(&str, &str)> = first.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        again.extend([SOCKET, ("HOME", "/h")]);
+        assert!(ask(&again, "/run/vgpu/software").is_empty());
+    }
+}
