@@ -9,11 +9,12 @@ build:
 demo:
 	cargo xtask demo
 
-# Ends with one line: N passed, N failed, N skipped.
+# Ends with one line: N passed, N failed, N skipped. The last of them run on a real Kubernetes cluster, which it brings up and takes
+# down: with root and Go on two nodes (a quarter of an hour more the first time), else on what the machine allows.
 test:
 	cargo xtask test
 
-# On a real Kubernetes cluster, which it brings up and takes down: root, Go, a quarter of an hour the first time.
+# Those on the cluster alone.
 test-cluster:
 	cargo xtask test --cluster
 

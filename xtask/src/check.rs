@@ -14,11 +14,9 @@ pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
     say("lints");
     execute(cargo().args(["clippy", "--workspace", "--all-targets", "--release", "--quiet", "--", "-D", "warnings"]))?;
     // Not among all targets, since `cargo test` alone does not run it.
-    execute(
-        cargo().args(
-            "clippy --package tensor-fusion --test e2e --test cluster --release --quiet -- -D warnings".split(' '),
-        ),
-    )?;
+    execute(cargo().args(
+        "clippy --package tensor-fusion --test e2e --test kubernetes --release --quiet -- -D warnings".split(' '),
+    ))?;
     for (tool, arguments) in [("cargo-deny", ["deny", "check"].as_slice()), ("cargo-typos", &["typos"])] {
         let present = std::process::Command::new(tool).arg("--version").output().is_ok_and(|out| out.status.success());
         if present {

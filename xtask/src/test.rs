@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let chosen = || arguments.iter().filter(|argument| !argument.starts_with("--"));
     // Asked now: building the workspace puts another file in this one's place.
     let own = std::env::current_exe()?;
-    let with_cluster = only_cluster || has("--all");
+    let with_cluster = only_cluster || !(fast || only_e2e || has("--no-cluster"));
     // Minutes of work on a machine that has not done it before, most of them of waiting for the network.
     let components = with_cluster.then(|| std::thread::spawn(Components::build));
     if !fast {
@@ -44,7 +44,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     if !fast && !only_cluster {
         say("end-to-end tests");
         let mut command = cargo();
-        command.args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "e2e", "--"]);
+        // All of the workspace: for one package alone, features of dependencies differ, and all would be built once more.
+        command.args(["test", "--release", "--quiet", "--workspace", "--test", "e2e", "--"]);
         command.args(chosen());
         tests(&mut command, &mut tally)?;
     }
@@ -140,7 +141,7 @@ impl Cluster {
 
 fn cluster_tests() -> Command {
     let mut command = cargo();
-    command.args(["test", "--release", "--quiet", "--package", "tensor-fusion", "--test", "cluster", "--"]);
+    command.args(["test", "--release", "--quiet", "--workspace", "--test", "kubernetes", "--"]);
     command
 }
 

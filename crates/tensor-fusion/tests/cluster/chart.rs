@@ -1,27 +1,28 @@
 //! The chart: what Helm and the API server think of it, and its installation.
 
-use libtest_mimic::{Failed, Trial};
-use serde_json::Value;
+use libtest_mimic::Failed;
 
-use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, helm, kubectl, until};
-use super::pods;
+use super::case::{Case, case};
+use super::kubernetes::{PATIENCE, PROGRAMS, SYSTEM, apply, get, helm, kubectl, until, without_nodes};
+use super::{operators, pods, workloads};
 
 /// Values for this cluster: images are on the nodes, GPUs are software.
 pub(crate) const VALUES: &str = "--set image.pullPolicy=Never --set hypervisor.driver=soft --set logLevel=info";
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Trial::test("chart::helm_finds_no_fault", helm_finds_no_fault),
-        Trial::test("chart::every_option_is_a_valid_manifest", every_option_is_a_valid_manifest),
-        Trial::test("chart::a_misspelt_value_is_refused", a_misspelt_value_is_refused),
-        Trial::test("chart::it_installs", it_installs),
-        Trial::test("chart::an_upgrade_leaves_the_webhook_trusted", an_upgrade_leaves_the_webhook_trusted),
+        case("chart::helm_finds_no_fault", helm_finds_no_fault).without_system(),
+        case("chart::every_option_is_a_valid_manifest", every_option_is_a_valid_manifest).without_system(),
+        case("chart::a_misspelt_value_is_refused", a_misspelt_value_is_refused).without_system(),
+        case("chart::it_installs", it_installs).without_system(),
+        case("chart::an_upgrade_leaves_the_webhook_trusted", an_upgrade_leaves_the_webhook_trusted).on_nodes(),
+        case("chart::an_upgrade_leaves_running_programs_alone", an_upgrade_leaves_running_programs_alone).on_nodes(),
     ]
 }
 
 /// What comes after everything else.
-pub(crate) fn last_trials() -> Vec<Trial> {
-    vec![Trial::test("chart::it_goes_and_leaves_pods_alone", it_goes_and_leaves_pods_alone)]
+pub(crate) fn last_cases() -> Vec<Case> {
+    vec![case("chart::it_goes_and_leaves_pods_alone", it_goes_and_leaves_pods_alone)]
 }
 
 fn helm_finds_no_fault() -> Result<(), Failed> {
@@ -49,12 +50,14 @@ fn a_misspelt_value_is_refused() -> Result<(), Failed> {
 }
 
 fn it_installs() -> Result<(), Failed> {
-    install("")?;
-    let agents = || {
-        let agents = get(&format!("daemonset -n {SYSTEM} tensor-fusion-hypervisor"))?;
-        if agents["status"]["numberReady"] == 2 { Ok(()) } else { Err(agents["status"].to_string()) }
-    };
-    until("the agent of each node is ready", PATIENCE, agents).map_err(|error| format!("{error}\n{}", state()))?;
+    operators::put(operators::Place::Installed)?;
+    if without_nodes().is_none() {
+        let agents = || {
+            let agents = get(&format!("daemonset -n {SYSTEM} tensor-fusion-hypervisor"))?;
+            if agents["status"]["numberReady"] == 2 { Ok(()) } else { Err(agents["status"].to_string()) }
+        };
+        until("the agent of each node is ready", PATIENCE, agents).map_err(|error| format!("{error}\n{}", state()))?;
+    }
     until("each node reports a software GPU of its own", PATIENCE, || {
         let gpus = get("gpus.tensor-fusion.ai")?;
         let mut uuids: Vec<&str> =
@@ -79,21 +82,39 @@ fn an_upgrade_leaves_the_webhook_trusted() -> Result<(), Failed> {
     Ok(())
 }
 
+fn an_upgrade_leaves_running_programs_alone() -> Result<(), Failed> {
+    let pod = workloads::busy("busy", &workloads::wish(""))?;
+    let agents = || kubectl(&format!("get pods -n {SYSTEM} -l app.kubernetes.io/component=hypervisor -o name"));
+    let before = agents()?;
+    // It changes what the agents' pods are made from, and the operators'.
+    install("--set hypervisor.resources.requests.cpu=60m --set operator.resources.requests.cpu=60m")?;
+    assert_eq!(agents()?, before, "agents are changed when somebody deletes them");
+    workloads::computes_still(&pod)?;
+    let restarts = &get(&format!("pod {pod}"))?["status"]["containerStatuses"][0]["restartCount"];
+    assert_eq!(*restarts, 0);
+    install("")?;
+    Ok(())
+}
+
 /// Installs the chart, or changes its values, and waits for the operator.
 pub(crate) fn install(more: &str) -> Result<(), String> {
-    let more = format!("{VALUES} {more}");
-    helm(&format!("upgrade --install tensor-fusion CHART --namespace {SYSTEM} --create-namespace {}", more.trim()))?;
+    if without_nodes().is_some() {
+        upgrade(&format!("{} {more}", operators::outside(operators::port()?)))?;
+        return operators::stand_in();
+    }
+    upgrade(more)?;
     let waited = kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"));
     waited.map_err(|error| format!("{error}\n{}", state()))?;
     // Those that go still answer for a moment, with the values of before.
-    until("the operators of before are gone", PATIENCE, || {
-        let pods = get(&format!("pods -n {SYSTEM} -l app.kubernetes.io/component=operator"))?;
-        let going = |pod: &&Value| !pod["metadata"]["deletionTimestamp"].is_null();
-        match pods["items"].as_array().into_iter().flatten().filter(going).count() {
-            0 => Ok(()),
-            some => Err(format!("{some} are there")),
-        }
-    })
+    operators::gone("the operators of before", |pod| !pod["metadata"]["deletionTimestamp"].is_null())
+}
+
+/// Changes the chart's values to these, from whatever they were.
+pub(crate) fn upgrade(more: &str) -> Result<(), String> {
+    let more = format!("{VALUES} {more}");
+    let outcome =
+        helm(&format!("upgrade --install tensor-fusion CHART --namespace {SYSTEM} --create-namespace {}", more.trim()));
+    outcome.map(drop).map_err(|error| format!("{error}\n{}", state()))
 }
 
 fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
@@ -106,10 +127,12 @@ fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
     apply(&pod("stays"))?;
     let before = pods::running("default", "stays")?;
     helm(&format!("uninstall tensor-fusion --namespace {SYSTEM}"))?;
+    operators::end_stand_ins();
     apply(&pod("comes"))?;
     pods::running("default", "comes")?;
     let after = get("pod stays")?;
     assert_eq!(before["status"]["containerStatuses"], after["status"]["containerStatuses"]);
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     // What people made outlives the chart.
     get("gpupool default")?;
     kubectl("delete pod stays comes --now")?;

@@ -14,6 +14,16 @@ pub(crate) const PROGRAMS: &str = "tensor-fusion/test-programs:1";
 /// Long enough for a pod on a busy machine of two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Why there are no nodes, if there are none.
+pub(crate) fn without_nodes() -> Option<String> {
+    std::env::var("TENSOR_FUSION_TEST_NODES_MISSING").ok()
+}
+
+/// Where the way to the API server is written.
+pub(crate) fn kubeconfig() -> Result<PathBuf, String> {
+    given("TENSOR_FUSION_TEST_KUBECONFIG")
+}
+
 fn given(name: &str) -> Result<PathBuf, String> {
     std::env::var_os(name).map(PathBuf::from).ok_or_else(|| {
         format!("{name} is not set: run these tests by `cargo xtask test`, or `cargo xtask test --cluster` on a cluster that is up")
@@ -23,7 +33,7 @@ fn given(name: &str) -> Result<PathBuf, String> {
 /// A program of the cluster (`kubectl`, `helm`) with its administrator's rights.
 fn program(name: &str) -> Result<Command, String> {
     let mut command = Command::new(given("TENSOR_FUSION_TEST_CLUSTER")?.join(name));
-    command.env("KUBECONFIG", given("TENSOR_FUSION_TEST_KUBECONFIG")?);
+    command.env("KUBECONFIG", kubeconfig()?);
     Ok(command)
 }
 
@@ -72,6 +82,9 @@ pub(crate) fn helm(words: &str) -> Result<String, String> {
 pub(crate) fn switch(action: &str, name: &str) -> Result<(), String> {
     let mut command = Command::new(given("TENSOR_FUSION_TEST_SWITCH")?);
     command.args(["cluster", action, name]);
+    if without_nodes().is_some() {
+        command.arg("--control-plane");
+    }
     run(command, "").map(drop)
 }
 
@@ -81,17 +94,19 @@ pub(crate) fn get(words: &str) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("get {words}: {error}"))
 }
 
+/// The items of a list.
+pub(crate) fn list(words: &str) -> Result<Vec<Value>, String> {
+    Ok(get(words)?["items"].as_array().cloned().unwrap_or_default())
+}
+
 /// Makes the objects of a manifest.
 pub(crate) fn apply(manifest: &str) -> Result<(), String> {
     kubectl_with(&["apply", "-f", "-"], manifest).map(drop)
 }
 
-/// A case on a cluster without what the cases before left behind, so that one that failed fails alone.
-pub(crate) fn trial(name: &str, case: fn() -> Result<(), libtest_mimic::Failed>) -> libtest_mimic::Trial {
-    libtest_mimic::Trial::test(name, move || {
-        kubectl("delete jobs,deployments,pods --all --cascade=foreground --timeout=60s")?;
-        case()
-    })
+/// Makes the objects of a manifest as they are: no copy of it in an annotation. The error is what the API server answers.
+pub(crate) fn create(manifest: &str) -> Result<(), String> {
+    kubectl_with(&["create", "-f", "-"], manifest).map(drop)
 }
 
 /// Waits until there is an answer; the error holds what was seen last.

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, trial, until};
+use super::case::{Case, case};
+use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, until};
 use super::workloads::{computes, deployment, job, prints, wish};
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed),
-        trial("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")),
-        trial("losses::a_lost_node_is_replaced_by_the_other", a_lost_node_is_replaced_by_the_other),
-        trial("losses::a_kubelet_restarts", || restarted("node-1-kubelet", "after-kubelet")),
+        case("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed).on_nodes(),
+        case("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")).on_nodes(),
+        case("losses::a_lost_node_is_replaced_by_the_other", a_lost_node_is_replaced_by_the_other).on_nodes(),
+        case("losses::a_kubelet_restarts", || restarted("node-1-kubelet", "after-kubelet")).on_nodes(),
     ]
 }
 

@@ -1,14 +1,17 @@
 //! The cluster itself: nodes, containers, logs, and the network between pods.
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 
+use super::case::{Case, case};
 use super::kubernetes::{PROGRAMS, apply, get, kubectl};
 use super::pods;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Trial::test("cluster::both_nodes_are_ready", both_nodes_are_ready),
-        Trial::test("cluster::pods_reach_the_api_server_and_each_other", pods_reach_the_api_server_and_each_other),
+        case("cluster::both_nodes_are_ready", both_nodes_are_ready).without_system().on_nodes(),
+        case("cluster::pods_reach_the_api_server_and_each_other", pods_reach_the_api_server_and_each_other)
+            .without_system()
+            .on_nodes(),
     ]
 }
 

@@ -2,7 +2,55 @@
 
 use serde_json::Value;
 
-use super::kubernetes::{PATIENCE, get, kubectl, until};
+use super::kubernetes::{PATIENCE, PROGRAMS, get, kubectl, list, until};
+use super::operators;
+
+/// A pod that only holds what it asked for: annotations beyond the wish, and fields of its spec, as they are written in YAML.
+pub(crate) fn holder(name: &str, namespace: &str, annotations: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: {namespace}
+  labels: {{crowd: {name}, tensor-fusion.ai/enabled: 'true'}}
+  annotations: {{{annotations}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  {spec}
+  containers: [{{name: main, image: {PROGRAMS}, imagePullPolicy: Never, command: [/bin/busybox, sleep, '3600']}}]
+---
+"
+    )
+}
+
+/// Names of the pods with a label that are as described.
+pub(crate) fn which(selector: &str, so: impl Fn(&Value) -> bool) -> Result<Vec<String>, String> {
+    let pods = list(&format!("pods {selector}"))?;
+    let names = pods.iter().filter(|pod| so(pod)).filter_map(|pod| pod["metadata"]["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether a pod runs.
+pub(crate) fn runs(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// Whether a pod has a node, so was let through the gate.
+pub(crate) fn bound(pod: &Value) -> bool {
+    pod["spec"]["nodeName"].is_string()
+}
+
+/// Waits until an event of this reason tells something about a pod, and gives the text.
+pub(crate) fn told(namespace: &str, name: &str, reason: &str) -> Result<String, String> {
+    let waited = until(&format!("an event {reason} on pod {name}"), PATIENCE, || {
+        let events = list(&format!("events -n {namespace} --field-selector involvedObject.name={name}"))?;
+        let found = events.iter().rev().find(|event| event["reason"] == reason);
+        let text = found.and_then(|event| event["message"].as_str()).map(str::to_owned);
+        text.ok_or_else(|| events.iter().map(|event| format!("{}: {}; ", event["reason"], event["message"])).collect())
+    });
+    waited.map_err(|error| format!("{error}\n{}", everything(namespace, name)))
+}
 
 /// Waits until a pod runs and is ready.
 pub(crate) fn running(namespace: &str, name: &str) -> Result<Value, String> {
@@ -58,5 +106,7 @@ pub(crate) fn everything(namespace: &str, name: &str) -> String {
         "logs -n tensor-fusion-system -l app.kubernetes.io/component=operator --prefix --tail 40".to_owned(),
         "logs -n tensor-fusion-system -l app.kubernetes.io/component=hypervisor --prefix --tail 40".to_owned(),
     ];
-    words.iter().map(|words| kubectl(words).unwrap_or_else(|error| error)).collect::<Vec<_>>().join("\n---\n")
+    let told =
+        words.iter().map(|words| kubectl(words).unwrap_or_else(|error| error)).collect::<Vec<_>>().join("\n---\n");
+    told + &operators::logs()
 }

@@ -1,25 +1,26 @@
 //! Unmodified programs in pods, asking for their GPU in every dialect.
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use serde_json::Value;
 
-use super::kubernetes::{PATIENCE, PROGRAMS, apply, get, kubectl, kubectl_with, trial, until};
+use super::case::{Case, case};
+use super::kubernetes::{PATIENCE, PROGRAMS, apply, get, kubectl, until};
 use super::{chart, pods};
 
 const GIB: u64 = 1 << 30;
 
-pub(crate) fn trials() -> Vec<Trial> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        trial("workload::pods_that_do_not_ask_are_left_alone", pods_that_do_not_ask_are_left_alone),
-        trial("workload::a_job_computes_on_a_vgpu_of_its_node", a_job_computes_on_a_vgpu_of_its_node),
-        trial("workload::a_deployment_shares_a_gpu", a_deployment_shares_a_gpu),
-        trial("workload::hami_manifests_run_unchanged", hami_manifests_run_unchanged),
-        trial("workload::a_remote_pod_computes_over_the_network", a_remote_pod_computes_over_the_network),
-        trial("workload::nvidia_smi_shows_the_vgpu", nvidia_smi_shows_the_vgpu),
-        trial("workload::no_more_pods_run_than_fit", no_more_pods_run_than_fit),
-        trial("workload::plain_gpus_become_vgpus_and_back", plain_gpus_become_vgpus_and_back),
-        trial("workload::a_wish_that_cannot_be_is_refused_by_name", a_wish_that_cannot_be_is_refused_by_name),
-        trial("workload::too_large_a_wish_waits_and_says_why", too_large_a_wish_waits_and_says_why),
+        case("workload::pods_that_do_not_ask_are_left_alone", pods_that_do_not_ask_are_left_alone).on_nodes(),
+        case("workload::a_job_computes_on_a_vgpu_of_its_node", a_job_computes_on_a_vgpu_of_its_node).on_nodes(),
+        case("workload::a_deployment_shares_a_gpu", a_deployment_shares_a_gpu).on_nodes(),
+        case("workload::hami_manifests_run_unchanged", hami_manifests_run_unchanged).on_nodes(),
+        case("workload::a_remote_pod_computes_over_the_network", a_remote_pod_computes_over_the_network).on_nodes(),
+        case("workload::clients_are_told_that_a_gpu_is_software", clients_are_told_that_a_gpu_is_software).on_nodes(),
+        case("workload::nvidia_smi_shows_the_vgpu", nvidia_smi_shows_the_vgpu).on_nodes(),
+        case("workload::no_more_pods_run_than_fit", no_more_pods_run_than_fit),
+        case("workload::plain_gpus_become_vgpus_and_back", plain_gpus_become_vgpus_and_back).on_nodes(),
+        case("workload::too_large_a_wish_waits_and_says_why", too_large_a_wish_waits_and_says_why),
     ]
 }
 
@@ -76,6 +77,25 @@ pub(crate) fn computes(shell: &str, work: &str) -> String {
         readinessProbe: {{exec: {{command: [/bin/busybox, test, -e, /tmp/right]}}, periodSeconds: 1}}
 "
     )
+}
+
+/// A Job that computes over and over, once it does; the pod's name.
+pub(crate) fn busy(name: &str, metadata: &str) -> Result<String, String> {
+    let work = "[/bin/sh, -c, 'while /programs/tenant.static-ptx 1073741824 5; do touch /tmp/right; sleep 1; done']";
+    apply(&job(name, metadata, work, "{}"))?;
+    let pod = pods::with_label("default", &format!("job-name={name}"))?;
+    pods::running("default", &pod)?;
+    computes_still(&pod)?;
+    Ok(pod)
+}
+
+/// Waits until such a pod has computed once more.
+pub(crate) fn computes_still(pod: &str) -> Result<(), String> {
+    let mark = || kubectl(&format!("exec {pod} -c main -- /bin/busybox rm /tmp/right"));
+    // The first mark may be an old one.
+    let looked =
+        until("the pod computes", PATIENCE, mark).and_then(|_| until("the pod computes again", PATIENCE, mark));
+    looked.map(drop).map_err(|error| format!("{error}\n{}", pods::everything("default", pod)))
 }
 
 /// What TensorFusion's manifests say.
@@ -161,6 +181,23 @@ fn a_remote_pod_computes_over_the_network() -> Result<(), Failed> {
     Ok(())
 }
 
+fn clients_are_told_that_a_gpu_is_software() -> Result<(), Failed> {
+    let remote = wish(", tensor-fusion.ai/is-local-gpu: 'false'");
+    for (name, metadata) in [("told", wish("")), ("told-remote", remote), ("not-told", "{}".to_owned())] {
+        apply(&job(name, &metadata, "[/usr/bin/env]", "{}"))?;
+        let pod = prints(name, "PATH=")?;
+        let log = kubectl(&format!("logs {pod}"))?;
+        let told = log.contains("CUPY_COMPILE_WITH_PTX=1\n") && log.contains("PYTHONPATH=/opt/tensor-fusion/python\n");
+        assert_eq!(told, name != "not-told", "{name}: {log}");
+    }
+    // The files are where it says.
+    let look =
+        "test -x $TENSOR_FUSION_CLIENT/bin/ptxas && test -r $TENSOR_FUSION_CLIENT/python/sitecustomize.py && echo both";
+    apply(&job("files", &wish(""), &format!("[/bin/sh, -c, '{look}']"), "{}"))?;
+    prints("files", "both")?;
+    Ok(())
+}
+
 fn nvidia_smi_shows_the_vgpu() -> Result<(), Failed> {
     apply(&job("smi", &wish(""), "[/bin/sh, -c, nvidia-smi]", "{}"))?;
     prints("smi", "1024MiB")?;
@@ -209,38 +246,6 @@ fn plain_gpus_become_vgpus_and_back() -> Result<(), Failed> {
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1", "{pod}");
     assert!(pod["spec"]["schedulingGates"].is_null(), "{pod}");
     kubectl("delete job migrated native")?;
-    Ok(())
-}
-
-fn a_wish_that_cannot_be_is_refused_by_name() -> Result<(), Failed> {
-    let huge = "9".repeat(100_000);
-    for (key, value) in [
-        ("vram-limit", "lots"),
-        ("vram-limit", "-1Gi"),
-        ("tflops-limit", "NaN"),
-        ("tflops-limit", huge.as_str()),
-        ("gpupool", "no-such-pool"),
-        ("workload-profile", "no-such-profile"),
-        ("gpu-count", "0"),
-        ("isolation", "perfect"),
-    ] {
-        let pod = format!(
-            "apiVersion: v1
-kind: Pod
-metadata:
-  name: wrong
-  labels: {{tensor-fusion.ai/enabled: 'true'}}
-  annotations: {{tensor-fusion.ai/vram-request: 1Mi, tensor-fusion.ai/{key}: '{value}'}}
-spec:
-  containers: [{{name: main, image: {PROGRAMS}}}]
-"
-        );
-        // Not `apply`, which writes the whole manifest into an annotation.
-        let error =
-            kubectl_with(&["create", "-f", "-"], &pod).err().ok_or_else(|| format!("{key}={value} was taken"))?;
-        assert!(error.contains(&format!("tensor-fusion.ai/{key}")), "{key}: {error}");
-        assert!(error.len() < 2000, "the refusal of {key} has {} characters", error.len());
-    }
     Ok(())
 }
 
