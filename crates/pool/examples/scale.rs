@@ -123,7 +123,7 @@ fn row(name: &str, unit: &str, ours: f64, reference: f64, bound: f64, at_least: 
 
 fn main() -> Result<(), InventoryError> {
     // What a plain list of the same GPUs takes: the reference for memory.
-    let list: Vec<Gpu> = inventory()?.gpus().iter().cloned().collect();
+    let list: Vec<Gpu> = inventory()?.gpus().to_vec();
     let plain_memory = memory("VmRSS:");
     drop(list);
     for strategy in [Strategy::CompactFirst, Strategy::LowLoadFirst, Strategy::NodeCompactGPULowLoad] {
