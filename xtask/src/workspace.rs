@@ -21,10 +21,18 @@ pub(crate) fn say(text: &str) {
     eprintln!("== {text}");
 }
 
-/// The cargo that runs us.
+/// The cargo that runs us, as a person would run it: what `cargo run` tells us about our own package would make build scripts
+/// that look at such variables (ring's) run again, and with them everything above them be built again.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let ours =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

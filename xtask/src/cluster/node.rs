@@ -17,12 +17,13 @@ use super::{machine, network, process};
 use crate::workspace::output;
 
 /// Folders of the machine over which each node has its own.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
     "/var/lib/cni",
     "/var/log",
     "/run/containerd",
+    "/run/netns",
     "/run/tensor-fusion",
     "/etc/cni/net.d",
 ];
