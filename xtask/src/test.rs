@@ -123,8 +123,10 @@ impl Cluster {
                 Ok(()) => return Ok(Self { layout, was_up, without_nodes: None }),
                 Err(error) => {
                     say(&format!("no nodes: {error:#}"));
-                    // Nothing may have come of it at all; what did must not lie about.
-                    cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+                    // What came of it must not lie about; what was there before is somebody's.
+                    if !was_up {
+                        cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+                    }
                     format!("{error:#}")
                 }
             }
@@ -132,7 +134,9 @@ impl Cluster {
         let layout = Layout::control_plane()?;
         let was_up = cluster::is_up(&layout);
         if let Err(error) = cluster::up_in_time(&layout) {
-            cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+            if !was_up {
+                cluster::down(&layout).unwrap_or_else(|error| say(&format!("leftovers: {error:#}")));
+            }
             return Err(error);
         }
         Ok(Self { layout, was_up, without_nodes: Some(reason) })
