@@ -263,6 +263,8 @@ fn receive_body(transport: &dyn Transport, length: usize, deadline: Instant) -> 
         }
         transport.set_receive_timeout(Some(left.max(Duration::from_millis(1))))?;
         match transport.receive(body.get_mut(done..).unwrap_or_default(), true) {
+            // Nothing at all, or not all of it.
+            Ok(0) if done == 0 => return Err(HelloError::Broken(io::ErrorKind::ConnectionAborted.into())),
             Ok(0) => return Err(HelloError::Broken(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -109,10 +109,10 @@ fn with_waiter<T>(call: impl FnOnce(&Arc<Waiter>) -> T) -> T {
     result
 }
 
-/// Whether the peer hung up. Before the welcome nothing has been asked of it, so asking again is safe.
+/// Whether the peer hung up without a word. Before the welcome nothing has been asked of it, so asking again is safe.
 fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 impl Remote {
