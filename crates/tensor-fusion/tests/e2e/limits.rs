@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use super::node::Node;
 use super::process::{PATIENCE, Running, run};
 use super::programs::find;
-use super::server::{Server, library_directory};
+use super::server::{Server, library_directory, own_card};
 
 /// Sizes that no page size divides are sizes too.
 const ODD_BYTES: u64 = 300_000_001;
@@ -49,8 +49,7 @@ fn software_gpu_alone() -> Result<(), Failed> {
     let mut command = Command::new(find("vram_limit", "host")?.file);
     command.arg(ODD_BYTES.to_string());
     command.env("LD_LIBRARY_PATH", library_directory()).env("TENSOR_FUSION_SOFT_VRAM", ODD_BYTES.to_string());
-    // A card of its own: what other tests hold on this machine's usual one is not free here.
-    command.env("TENSOR_FUSION_SOFT_SEED", format!("limits-{}", std::process::id()));
+    own_card(&mut command);
     run(command, PATIENCE)?.success()?;
     Ok(())
 }

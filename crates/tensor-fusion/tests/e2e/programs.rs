@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use serde::Deserialize;
 
 use super::process::{PATIENCE, run};
-use super::server::{Server, binary, isolate, library_directory, scratch};
+use super::server::{Server, binary, isolate, library_directory, own_card, scratch};
 
 /// One compiled program, as `cargo xtask setup` lists it.
 #[derive(Clone, Debug, Deserialize)]
@@ -109,6 +109,7 @@ impl Program {
         let mut directories = vec![library_directory()];
         directories.extend(self.libraries.iter().cloned());
         command.env("LD_LIBRARY_PATH", join(&directories));
+        own_card(&mut command);
         isolate(&mut command);
         command
     }

@@ -97,6 +97,14 @@ impl Server {
     }
 }
 
+/// Gives a program a software GPU of its own: cards are shared by the processes of a machine, so what another test holds on the
+/// usual one would be missing.
+pub(crate) fn own_card(command: &mut Command) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    command.env("TENSOR_FUSION_SOFT_SEED", format!("e2e-{}-{number}", std::process::id()));
+}
+
 /// Gives a command a home of its own, so that no cache or state of the person who runs the tests is read or written.
 pub(crate) fn isolate(command: &mut Command) {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
