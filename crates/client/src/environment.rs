@@ -11,6 +11,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use types::handover;
+
 /// Folder of our files in a container, as the webhook says it. Nowhere else is anything done.
 const FILES: &str = "TENSOR_FUSION_CLIENT";
 /// The file beside the sockets, and the variable where there are no sockets.
@@ -48,11 +50,8 @@ fn variables(
     let mut all: Vec<(&'static str, OsString)> = Vec::new();
     let given = |name: &str| set(name).filter(|value| !value.is_empty());
     let ptxas = files.join("bin/ptxas");
-    for (name, value) in [
-        ("CUPY_COMPILE_WITH_PTX", OsStr::new("1")),
-        ("TRITON_PTXAS_PATH", ptxas.as_os_str()),
-        ("TRITON_PTXAS_BLACKWELL_PATH", ptxas.as_os_str()),
-    ] {
+    let switches = handover::SWITCHES.map(|(name, value)| (name, OsStr::new(value)));
+    for (name, value) in switches.into_iter().chain(handover::PTXAS.map(|name| (name, ptxas.as_os_str()))) {
         if given(name).is_none() {
             all.push((name, value.to_owned()));
         }
@@ -67,15 +66,11 @@ fn variables(
         }
         all.push(("PYTHONPATH", value));
     }
-    for (name, usual) in [
-        ("CUPY_CACHE_DIR", ".cupy/kernel_cache"),
-        ("NUMBA_CACHE_DIR", ".cache/numba"),
-        ("TRITON_CACHE_DIR", ".triton/cache"),
-    ] {
+    for (name, usual) in handover::CACHES {
         let home = || given("HOME").map(|home| PathBuf::from(home).join(usual));
         // A program started by a program has ours already.
-        let cache = given(name).map(PathBuf::from).or_else(home).filter(|cache| !cache.ends_with("tensor-fusion"));
-        all.extend(cache.map(|cache| (name, cache.join("tensor-fusion").into_os_string())));
+        let cache = given(name).map(PathBuf::from).or_else(home).filter(|cache| !cache.ends_with(handover::OWN_CACHE));
+        all.extend(cache.map(|cache| (name, cache.join(handover::OWN_CACHE).into_os_string())));
     }
     all
 }

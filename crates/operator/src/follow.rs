@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use futures::{StreamExt as _, pin_mut};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 /// News of an object.
@@ -18,6 +18,11 @@ pub(crate) enum News<K> {
     Gone(String),
     /// Everything that was there at the start has been told.
     Complete,
+}
+
+/// `namespace/name` of an object: its key where a successor of the same name is to count as the same.
+pub(crate) fn path<K: ResourceExt>(object: &K) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 /// Follows all objects of a kind for ever. `key` names an object: what it gives must not be given to another object later,

@@ -32,7 +32,7 @@ use tokio::sync::mpsc;
 use crate::Settings;
 use crate::admission::{ContainerWish, Wish};
 use crate::allocator::claim;
-use crate::follow::{News, follow};
+use crate::follow::{News, follow, path};
 use crate::webhook::Webhook;
 use objects::Names;
 use step::{Remote, Serving, Teller};
@@ -115,10 +115,6 @@ fn watch(client: &Client, sender: &mpsc::UnboundedSender<Change>) {
     });
 }
 
-fn path<K: ResourceExt>(object: &K) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
-}
-
 impl Known {
     fn hear(&mut self, change: Change) {
         match change {
@@ -126,11 +122,7 @@ impl Known {
             Change::Pod(News::Gone(uid)) => {
                 self.uses.remove(&uid);
                 if let Some(client) = self.clients.remove(&uid) {
-                    self.due_workloads.insert(format!(
-                        "{}/{}",
-                        client.pod.namespace().unwrap_or_default(),
-                        client.names.workload
-                    ));
+                    self.due_workloads.insert(client.workload());
                 }
                 if let Some(worker) = self.workers.remove(&uid) {
                     self.stir(&worker);
@@ -211,11 +203,7 @@ impl Known {
     }
 
     fn stir_clients(&mut self, workload: &str) {
-        let of = |client: &Remote| {
-            let namespace = client.pod.namespace().unwrap_or_default();
-            workload.strip_prefix(&namespace).and_then(|rest| rest.strip_prefix('/')) == Some(&client.names.workload)
-        };
-        let due = self.clients.iter().filter(|(_, client)| of(client)).map(|(uid, _)| uid.clone());
+        let due = self.clients.iter().filter(|(_, client)| client.workload() == workload).map(|(uid, _)| uid.clone());
         self.due.extend(due);
     }
 
@@ -257,9 +245,7 @@ impl Known {
             if let Serving::Shared(Some(worker), _) = &serving {
                 self.uses.insert(uid.clone(), worker.name_any());
             }
-            let template = asked.worker_pod_template.as_ref();
-            let asked = (&asked, template);
-            if let Err(error) = step::step(client, settings, &remote, asked, serving, teller).await {
+            if let Err(error) = step::step(client, settings, &remote, &asked, serving, teller).await {
                 let (pod, namespace) = (remote.pod.name_any(), remote.pod.namespace());
                 tracing::warn!(pod, namespace, %error, "a remote client is looked at again later");
                 self.failed.insert(uid);
@@ -270,7 +256,7 @@ impl Known {
     /// Who serves a client, and what a worker of its own is to have.
     fn serving(&self, uid: &str, remote: &Remote, settings: &Settings) -> (Serving, Wish) {
         let namespace = remote.pod.namespace().unwrap_or_default();
-        let workload = self.workloads.get(&format!("{namespace}/{}", remote.names.workload));
+        let workload = self.workloads.get(&remote.workload());
         let own = || {
             let workers = self.workers_of(uid, &namespace);
             Serving::Own(workers.into_iter().find(|worker| worker.name_any() == remote.names.worker))

@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Context;
 use hypervisor::provider::OUR_LIBRARY;
-use types::{Capability, Token};
+use types::{Capability, Token, handover};
 
 use crate::{failure::Failed, folder::Folder, token};
 
@@ -67,16 +67,15 @@ impl Setter<'_> {
         self.in_front("LD_LIBRARY_PATH", &files.join("lib"));
         if about.software {
             self.set("TENSOR_FUSION_SOFT_CC", about.capability.to_string());
-            self.default("CUPY_COMPILE_WITH_PTX", "1");
+            for (name, value) in handover::SWITCHES {
+                self.default(name, value);
+            }
             let ptxas = files.join("bin").join("ptxas");
-            self.default("TRITON_PTXAS_PATH", &ptxas);
-            self.default("TRITON_PTXAS_BLACKWELL_PATH", &ptxas);
+            for name in handover::PTXAS {
+                self.default(name, &ptxas);
+            }
             self.in_front("PYTHONPATH", &files.join("python"));
-            for (name, theirs) in [
-                ("CUPY_CACHE_DIR", ".cupy/kernel_cache"),
-                ("NUMBA_CACHE_DIR", ".cache/numba"),
-                ("TRITON_CACHE_DIR", ".triton/cache"),
-            ] {
+            for (name, theirs) in handover::CACHES {
                 self.own_cache(name, theirs);
             }
         }
@@ -107,8 +106,8 @@ impl Setter<'_> {
         let home = || (self.ours)("HOME").map(|home| PathBuf::from(home).join(theirs));
         let cache = (self.ours)(name).map(PathBuf::from).or_else(home);
         // A run inside a run has ours already.
-        if let Some(cache) = cache.filter(|cache| cache.file_name().is_none_or(|last| last != "tensor-fusion")) {
-            self.set(name, cache.join("tensor-fusion"));
+        if let Some(cache) = cache.filter(|cache| !cache.ends_with(handover::OWN_CACHE)) {
+            self.set(name, cache.join(handover::OWN_CACHE));
         }
     }
 }

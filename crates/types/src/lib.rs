@@ -5,6 +5,7 @@
 
 mod bytes;
 mod capability;
+pub mod handover;
 mod id;
 mod node;
 mod number;

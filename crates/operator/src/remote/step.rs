@@ -87,12 +87,19 @@ pub(super) struct Remote {
     pub(super) names: Names,
 }
 
+impl Remote {
+    /// `namespace/name` of the workload that serves it, or would.
+    pub(super) fn workload(&self) -> String {
+        format!("{}/{}", self.pod.namespace().unwrap_or_default(), self.names.workload)
+    }
+}
+
 /// Brings a client one step further, or all the way. `asked` is what a worker of its own is to have.
 pub(super) async fn step(
     client: &Client,
     settings: &Settings,
     remote: &Remote,
-    asked: (&Wish, Option<&serde_json::Value>),
+    asked: &Wish,
     serving: Serving,
     teller: &mut Teller,
 ) -> Result<(), StepError> {
@@ -146,7 +153,7 @@ pub(super) async fn step(
         // Its workload comes by in a moment, and makes them.
         Serving::Own(None) if wish.replicas.is_some() => return Ok(()),
         Serving::Own(None) => {
-            let pool = Api::<GPUPool>::all(client.clone()).get_opt(&asked.0.pool).await?;
+            let pool = Api::<GPUPool>::all(client.clone()).get_opt(&asked.pool).await?;
             let worker = Worker {
                 name: &names.worker,
                 namespace: &namespace,
@@ -156,7 +163,13 @@ pub(super) async fn step(
                 secret: &names.secret,
                 hash: None,
             };
-            let object = worker::pod(&worker, &worker::wish_for(asked.0), asked.1, settings, pool.as_ref());
+            let object = worker::pod(
+                &worker,
+                &worker::wish_for(asked),
+                asked.worker_pod_template.as_ref(),
+                settings,
+                pool.as_ref(),
+            );
             return create::<Pod>(client, &namespace, object).await;
         }
         Serving::Shared(Some(worker), _) => worker,

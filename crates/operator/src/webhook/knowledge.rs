@@ -13,7 +13,7 @@ use super::Webhook;
 use super::review::COUNTER_KEY;
 use crate::allocator::claim;
 use crate::configuration::Overlay;
-use crate::follow::{News, follow};
+use crate::follow::{News, follow, path};
 use crate::{PoolSettings, Profile, Settings, configuration};
 
 /// See the module's text.
@@ -110,10 +110,6 @@ impl Knowledge {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn path<K: ResourceExt>(object: &K) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 fn pool_settings(pool: &GPUPool, default: &str) -> PoolSettings {

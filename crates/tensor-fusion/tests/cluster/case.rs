@@ -9,18 +9,19 @@ use super::kubernetes::{kubectl, without_nodes};
 use super::operators::{self, Place};
 
 /// What a case does.
-type Run = fn() -> Result<(), Failed>;
+type Run = Box<dyn FnOnce() -> Result<(), Failed> + Send>;
 
 /// A test.
 pub(crate) struct Case {
-    name: &'static str,
+    name: String,
     run: Run,
     nodes: bool,
     operators: Option<Place>,
 }
 
 /// A case of the installed system. An API server, controllers and a scheduler are enough for it.
-pub(crate) fn case(name: &'static str, run: Run) -> Case {
+pub(crate) fn case(name: impl Into<String>, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Case {
+    let (name, run) = (name.into(), Box::new(run));
     Case { name, run, nodes: false, operators: Some(Place::Installed) }
 }
 

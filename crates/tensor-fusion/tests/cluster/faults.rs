@@ -8,44 +8,37 @@ use super::operators::{self, Operator};
 use super::pods::{everything, holder, runs, which};
 use super::{accounts, crowds, pods};
 
-pub(crate) fn cases() -> Vec<Case> {
-    vec![
-        case("faults::after_place", || while_placing("after-place")).with_own_operators(),
-        case("faults::before_bind", || while_placing("before-bind")).with_own_operators(),
-        case("faults::after_bind", || while_placing("after-bind")).with_own_operators(),
-        case("faults::before_release", || while_releasing("before-release")).with_own_operators(),
-        case("faults::after_release", || while_releasing("after-release")).with_own_operators(),
-        case("faults::after_connection", || while_connecting("after-connection")).with_own_operators(),
-        case("faults::after_secret", || while_connecting("after-secret")).with_own_operators(),
-        case("faults::before_lift", || while_connecting("before-lift")).with_own_operators(),
-        case("faults::after_lift", || while_connecting("after-lift")).with_own_operators(),
-        case("faults::before_evict", || while_evicting("before-evict")).with_own_operators(),
-        case("faults::after_evict", || while_evicting("after-evict")).with_own_operators(),
-        case("faults::before_preempt", || while_preempting("before-preempt")).with_own_operators(),
-        case("faults::after_preempt", || while_preempting("after-preempt")).with_own_operators(),
-        case("faults::every_point_is_tried", every_point_is_tried).without_system(),
-    ]
-}
+/// Has the operator die at a point.
+type Death = fn(&str) -> Result<(), Failed>;
 
-/// Points that the cases above come by.
-const TRIED: [&str; 13] = [
-    "after-place",
-    "before-bind",
-    "after-bind",
-    "before-release",
-    "after-release",
-    "after-connection",
-    "after-secret",
-    "before-lift",
-    "after-lift",
-    "before-evict",
-    "after-evict",
-    "before-preempt",
-    "after-preempt",
+/// What comes by each point.
+const DEATHS: [(&str, Death); 13] = [
+    ("after-place", while_placing),
+    ("before-bind", while_placing),
+    ("after-bind", while_placing),
+    ("before-release", while_releasing),
+    ("after-release", while_releasing),
+    ("after-connection", while_connecting),
+    ("after-secret", while_connecting),
+    ("before-lift", while_connecting),
+    ("after-lift", while_connecting),
+    ("before-evict", while_evicting),
+    ("after-evict", while_evicting),
+    ("before-preempt", while_preempting),
+    ("after-preempt", while_preempting),
 ];
 
+pub(crate) fn cases() -> Vec<Case> {
+    let dies = |(point, death): (&'static str, Death)| {
+        case(format!("faults::{}", point.replace('-', "_")), move || death(point)).with_own_operators()
+    };
+    let every = case("faults::every_point_is_tried", every_point_is_tried).without_system();
+    DEATHS.into_iter().map(dies).chain([every]).collect()
+}
+
 fn every_point_is_tried() -> Result<(), Failed> {
-    let missing: Vec<&&str> = operator::fault::POINTS.iter().filter(|point| !TRIED.contains(*point)).collect();
+    let missing: Vec<&&str> =
+        operator::fault::POINTS.iter().filter(|point| !DEATHS.iter().any(|(tried, _)| tried == *point)).collect();
     assert!(missing.is_empty(), "no case lets the operator die at {missing:?}");
     Ok(())
 }

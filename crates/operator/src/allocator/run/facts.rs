@@ -14,7 +14,7 @@ use super::{Allocator, Change, pods, watch_kind};
 use crate::allocator::eligible::NodeFacts;
 use crate::allocator::ledger::{Card, Ledger, PoolPolicy};
 use crate::configuration;
-use crate::follow::News;
+use crate::follow::{News, path};
 use crate::models::{self, Models};
 
 /// What must be known before anything is decided.
@@ -39,8 +39,6 @@ pub(super) fn watch_all(client: &Client, namespace: &str, sender: &mpsc::Unbound
     watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Node);
     watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Pool);
     watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Template);
-    let path =
-        |quota: &crd::GPUResourceQuota| format!("{}/{}", quota.namespace().unwrap_or_default(), quota.name_any());
     watch_kind(Api::all(client.clone()), Config::default(), sender, path, Change::Quota);
 }
 

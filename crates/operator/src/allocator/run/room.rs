@@ -69,6 +69,16 @@ impl Making {
         self.origin.1 + now.saturating_duration_since(self.origin.0)
     }
 
+    /// What a plan depends on now, besides the ledger.
+    fn rules<'a>(
+        &'a self,
+        desired: &'a BTreeMap<String, usize>,
+        avoid: &'a BTreeMap<String, Vec<String>>,
+        now: Instant,
+    ) -> Rules<'a> {
+        Rules { scope: self.scope, now: self.clock(now), spared: &self.spared, desired, avoid }
+    }
+
     /// When somebody is gone at the latest who has so long to end.
     pub(super) fn until(&self, grace: Duration, now: Instant) -> Duration {
         self.clock(now).saturating_add(grace).saturating_add(PATIENCE)
@@ -125,13 +135,7 @@ impl Allocator {
             return Room::None;
         }
         let desired = self.gangs.all_desired();
-        let rules = Rules {
-            scope: self.making.scope,
-            now: self.making.clock(now),
-            spared: &self.making.spared,
-            desired: &desired,
-            avoid: self.stuck.avoided(),
-        };
+        let rules = self.making.rules(&desired, self.stuck.avoided(), now);
         match preempt::plan(&mut self.ledger, claim, &rules) {
             Ok(plan) => {
                 let room = if plan.victims.is_empty() { Room::Kept } else { Room::Evicting };
@@ -158,13 +162,7 @@ impl Allocator {
             return;
         }
         let desired = self.gangs.all_desired();
-        let rules = Rules {
-            scope: self.making.scope,
-            now: self.making.clock(now),
-            spared: &self.making.spared,
-            desired: &desired,
-            avoid: self.stuck.avoided(),
-        };
+        let rules = self.making.rules(&desired, self.stuck.avoided(), now);
         match preempt::plan_gang(&mut self.ledger, members, needed, &rules) {
             Ok(plans) => {
                 let found: Vec<&Claim> =
