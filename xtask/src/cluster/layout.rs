@@ -68,14 +68,13 @@ impl Layout {
         Ok(if self.whole { (API_ADDRESS, 443) } else { ("127.0.0.1", self.ports()?.api) })
     }
 
-    /// Chooses ports that are free now.
+    /// Chooses ports that are free now. The kernel lends those from 32768 on to whoever connects somewhere, so one of them could
+    /// be taken before its program starts, or while it is restarted.
     pub(crate) fn choose_ports(&self) -> anyhow::Result<()> {
-        // All are held until all are chosen, or one would be chosen twice.
-        let held = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-        let mut text = String::new();
-        for listener in held {
-            text += &format!("{}\n", listener.context("no port is free on loopback")?.local_addr()?.port());
-        }
+        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let ports: Vec<u16> = (10_000..20_000).filter(is_free).take(3).collect();
+        anyhow::ensure!(ports.len() == 3, "no three ports from 10000 to 19999 are free on loopback");
+        let text: String = ports.iter().map(|port| format!("{port}\n")).collect();
         fs::write(self.root.join("ports"), text)?;
         Ok(())
     }
