@@ -5,11 +5,13 @@
 //! gate that the allocator lifts, and the client library. It writes nothing else anywhere, so asking twice is the same as
 //! asking once, and a failure of the webhook leaves nothing behind.
 
+mod edit;
 mod inject;
 mod read;
 mod wish;
 
 use crd::names;
+use json_patch::{Patch, PatchError};
 use serde_json::Value;
 
 pub use inject::url_key;
@@ -45,23 +47,26 @@ impl Refusal {
 pub enum Decision {
     /// Nothing: it did not ask, or is done already. The text says which.
     Unchanged(&'static str),
-    /// It becomes this pod.
+    /// It gets what it asks for.
     Changed {
         /// The wish as understood.
         wish: Box<Wish>,
-        /// The pod with everything in it.
-        pod: Value,
+        /// What is written into it (RFC 6902).
+        patch: Patch,
     },
 }
 
 impl Decision {
-    /// The JSON patch (RFC 6902) from the pod that was asked about.
-    #[must_use]
-    pub fn patch(&self, before: &Value) -> json_patch::Patch {
-        match self {
-            Self::Unchanged(_) => json_patch::Patch(Vec::new()),
-            Self::Changed { pod, .. } => json_patch::diff(before, pod),
+    /// The pod that becomes of the one that was asked about.
+    ///
+    /// # Errors
+    /// Another pod was asked about.
+    pub fn after(&self, before: &Value) -> Result<Value, PatchError> {
+        let mut pod = before.clone();
+        if let Self::Changed { patch, .. } = self {
+            json_patch::patch(&mut pod, patch)?;
         }
+        Ok(pod)
     }
 }
 
@@ -98,8 +103,8 @@ pub fn decide_as(
     if wish.enabled_replicas.is_some_and(|enabled| enabled_already >= enabled) {
         return Ok(Decision::Unchanged("as many replicas as `enabled-replicas` allows have a vGPU already"));
     }
-    let pod = inject::inject(pod, &wish, settings, unique)?;
-    Ok(Decision::Changed { wish: Box::new(wish), pod })
+    let patch = inject::inject(pod, &wish, settings, unique)?;
+    Ok(Decision::Changed { wish: Box::new(wish), patch })
 }
 
 fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {

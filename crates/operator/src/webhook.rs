@@ -14,23 +14,29 @@ pub mod knowledge;
 pub mod review;
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
-use serde_json::Value;
 
 use grey::Grey;
 use knowledge::Knowledge;
+use review::{Answer, Question, Verdict};
 
 /// An object is at most 1.5 MiB in etcd; a review holds it once, with something around.
 const LONGEST_BODY: usize = 4 << 20;
+/// What is no longer than this is answered where it was read.
+const SMALL: usize = 64 << 10;
 /// A decision takes microseconds. The API server waits longer.
 const LONGEST_DECISION: Duration = Duration::from_secs(3);
 
@@ -51,23 +57,36 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Decides one review.
+    /// Answers one review, as both travel.
     #[must_use]
-    pub fn decide(&self, review: &Value) -> Value {
+    pub fn answer(&self, body: &[u8]) -> Vec<u8> {
         let started = Instant::now();
-        let answer = review::answer(review, &self.knowledge.settings(), &self.grey, self.leads.load(Ordering::SeqCst));
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        let counted = match (answer.pointer("/response/allowed"), answer.pointer("/response/patch")) {
-            (Some(Value::Bool(false)), _) => Some(&self.refused),
-            (_, Some(_)) => Some(&self.changed),
-            _ => None,
+        let answer = match serde_json::from_slice::<Question>(body) {
+            Ok(question) => {
+                let settings = self.knowledge.settings();
+                // What a pod makes us do wrong is that pod's misfortune alone.
+                let decision = || review::answer(&question, &settings, &self.grey, self.leads.load(Ordering::SeqCst));
+                std::panic::catch_unwind(AssertUnwindSafe(decision)).unwrap_or_else(|_| {
+                    tracing::error!(uid = question.uid(), "a decision failed");
+                    let text = "the decision about this pod failed: see the operator's log";
+                    Answer::refusal(question.uid(), 500, text)
+                })
+            }
+            Err(error) => Answer::refusal("", 400, format!("this is no review of a pod: {error}")),
         };
+        let counted = match answer.verdict() {
+            Verdict::Refused { .. } => Some(&self.refused),
+            Verdict::Changed(_) => Some(&self.changed),
+            Verdict::Unchanged => None,
+        };
+        let text = answer.to_json();
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(counter) = counted {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let spent = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.microseconds.fetch_add(spent, Ordering::Relaxed);
-        answer
+        text
     }
 
     fn metrics(&self) -> String {
@@ -116,24 +135,38 @@ pub fn probes(webhook: Arc<Webhook>) -> Router {
         .with_state(webhook)
 }
 
-async fn mutate(State(webhook): State<Arc<Webhook>>, Json(review): Json<Value>) -> Response {
-    let uid = review.pointer("/request/uid").cloned().unwrap_or_default();
-    let decision = tokio::task::spawn_blocking(move || webhook.decide(&review));
+async fn mutate(State(webhook): State<Arc<Webhook>>, body: Bytes) -> Response {
+    if body.len() <= SMALL {
+        return json(webhook.answer(&body));
+    }
+    // So that a pod that is huge makes nobody wait but itself.
+    let decision = tokio::task::spawn_blocking(move || webhook.answer(&body));
     match tokio::time::timeout(LONGEST_DECISION, decision).await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(error)) => {
-            tracing::error!(%error, "a decision failed");
-            Json(review::refusal(&uid, 500, "the decision about this pod failed: see the operator's log"))
-                .into_response()
-        }
-        Err(_) => Json(review::refusal(&uid, 504, "the decision about this pod took too long")).into_response(),
+        Ok(Ok(answer)) => json(answer),
+        Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the decision about this pod took too long").into_response(),
     }
 }
 
-/// Serves the webhook for ever.
+fn json(text: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Serves the webhook for ever, on a thread of its own: pods are not to wait for what the operator does besides, and an answer
+/// is made in less time than another thread could be woken in.
 ///
 /// # Errors
 /// The address cannot be had.
 pub async fn serve(address: SocketAddr, tls: RustlsConfig, webhook: Arc<Webhook>) -> std::io::Result<()> {
-    axum_server::bind_rustls(address, tls).serve(router(webhook).into_make_service()).await
+    let (end, ended) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("webhook".to_owned()).spawn(move || {
+        let served = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            // What is left of a long answer is not to wait for the first part of it to arrive.
+            let server = axum_server::bind_rustls(address, tls).map(|tls| tls.acceptor(NoDelayAcceptor::new()));
+            runtime.block_on(server.serve(router(webhook).into_make_service()))
+        });
+        // Nobody hears it when the operator ends.
+        end.send(served).ok();
+    })?;
+    ended.await.unwrap_or_else(|_| Err(std::io::Error::other("the webhook's thread died")))
 }

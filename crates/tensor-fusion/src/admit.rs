@@ -73,8 +73,9 @@ impl Admit {
                 Ok(Decision::Unchanged(why)) => {
                     json!({"kind": kind, "name": name, "decision": "unchanged", "why": why})
                 }
-                Ok(changed @ Decision::Changed { wish, pod: after }) => json!({
-                    "kind": kind, "name": name, "decision": "changed", "wish": wish, "pod": after, "patch": changed.patch(&pod),
+                Ok(changed @ Decision::Changed { wish, patch }) => json!({
+                    "kind": kind, "name": name, "decision": "changed", "wish": wish,
+                    "pod": changed.after(&pod).map_err(Failed::new)?, "patch": patch,
                 }),
                 Err(refusal) => json!({"kind": kind, "name": name, "decision": "refused", "why": refusal.to_string()}),
             };
@@ -83,12 +84,12 @@ impl Admit {
         }
         match decision {
             Ok(Decision::Unchanged(why)) => eprintln!("{kind} {name}: unchanged: {why}"),
-            Ok(ref changed @ Decision::Changed { ref wish, pod: ref after }) => {
+            Ok(ref changed @ Decision::Changed { ref wish, ref patch }) => {
                 eprintln!("{kind} {name}: changed: {}", serde_json::to_string(wish).map_err(Failed::new)?);
                 let document = if self.patch {
-                    serde_yaml_ng::to_string(&changed.patch(&pod))
+                    serde_yaml_ng::to_string(patch)
                 } else {
-                    serde_yaml_ng::to_string(after)
+                    serde_yaml_ng::to_string(&changed.after(&pod).map_err(Failed::new)?)
                 };
                 print::text(&format!("---\n{}", document.map_err(Failed::new)?))?;
             }

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use crd::{GPU, GPUPool, names};
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace, Node, ServiceAccount};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
+use operator::webhook::certificate::SECRET;
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,6 +29,8 @@ const PODS: usize = 5_000;
 const AT_ONCE: usize = 32;
 /// Namespace of the pods.
 const PLACE: &str = "scale";
+/// Longest wait for a quiet machine.
+const REST: Duration = Duration::from_secs(240);
 const WEBHOOK: &str = "127.0.0.1:19443";
 const PROBES: &str = "127.0.0.1:19080";
 
@@ -85,12 +88,17 @@ async fn measure(program: &str) -> Result<(), Failure> {
         at_least: true,
     })?;
 
-    let (asked, empty) = webhook::time(&client).await?;
+    rest().await?;
+    let webhook = find_webhook(&client, &operator).await?;
+    let pods = pods::as_sent(&client).await?;
+    let (empty, asked) = tokio::task::spawn_blocking(move || webhook.time(&pods)).await??;
+    eprintln!("the webhook about a path that there is not: {empty}\nabout a pod that asks: {asked}");
     print(&Row {
-        name: "webhook at 1,000 requests/s, 99th percentile (reference: a request that it knows nothing of)",
+        name: "webhook at 1,000 requests/s, 99th percentile from when each was due, with 1,000 nodes and 5,000 pods at rest \
+               (reference: a path that it does not know)",
         unit: "ms",
-        ours: asked.as_secs_f64() * 1e3,
-        reference: empty.as_secs_f64() * 1e3,
+        ours: asked.most.as_secs_f64() * 1e3,
+        reference: empty.most.as_secs_f64() * 1e3,
         bound: 2.0,
         at_least: false,
     })?;
@@ -184,6 +192,42 @@ async fn wait_for_operator(client: &Client) -> Result<(), Failure> {
     }
     api.delete("first-0", &kube::api::DeleteParams::default().grace_period(0)).await?;
     Ok(())
+}
+
+/// Waits until the control plane has nothing left to do, and with it the machine: what is still bound, written and digested
+/// when all pods have their GPUs would be measured with the webhook, for they share its cores.
+async fn rest() -> Result<(), Failure> {
+    let start = Instant::now();
+    let (mut before, mut quiet) = (idle()?, 0);
+    while quiet < 3 {
+        if start.elapsed() > REST {
+            eprintln!("the machine did not come to rest within {} s: the webhook is measured as it is", REST.as_secs());
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = idle()?;
+        let (idle, all) = (now.0.saturating_sub(before.0), now.1.saturating_sub(before.1));
+        quiet = if idle * 100 >= all * 90 { quiet + 1 } else { 0 };
+        before = now;
+    }
+    eprintln!("at rest after {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// How long the machine's cores were idle, and how long they were there, in ticks.
+fn idle() -> Result<(u64, u64), Failure> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().ok_or("/proc/stat is empty")?;
+    // User, nice, system, idle, waiting for storage, interrupts (two kinds), stolen; guests are counted under user already.
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>()?;
+    Ok((ticks.iter().skip(3).take(2).sum(), ticks.iter().sum()))
+}
+
+async fn find_webhook(client: &Client, operator: &Operator) -> Result<webhook::Webhook, Failure> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), names::SYSTEM_NAMESPACE);
+    let secret = secrets.get(SECRET).await?;
+    let authorities = secret.data.as_ref().and_then(|data| data.get("ca.crt")).ok_or("the Secret has no ca.crt")?;
+    Ok(webhook::Webhook { address: WEBHOOK.parse()?, authorities: authorities.0.clone(), process: operator.0.id() })
 }
 
 /// The outcomes of as many calls, some of them at once; the first error ends it.

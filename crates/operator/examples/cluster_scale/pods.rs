@@ -11,7 +11,7 @@ use kube::runtime::watcher;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt as _};
 use operator::Settings;
-use operator::admission::{Decision, decide};
+use operator::admission::decide;
 use serde_json::{Value, json};
 
 use crate::{Failure, GPUS, NODES, PLACE, PODS, many};
@@ -50,10 +50,22 @@ pub(crate) fn wish(of: &str, number: usize) -> Value {
 
 /// The same, as the webhook leaves it.
 pub(crate) fn asking(of: &str, number: usize) -> Result<Pod, Failure> {
-    match decide(&wish(of, number), PLACE, &Settings::default(), 0)? {
-        Decision::Changed { pod, .. } => Ok(serde_json::from_value(pod)?),
-        Decision::Unchanged(why) => Err(why.into()),
+    let pod = wish(of, number);
+    Ok(serde_json::from_value(decide(&pod, PLACE, &Settings::default(), 0)?.after(&pod)?)?)
+}
+
+/// Pods that ask, as the API server sends them to a webhook: with its defaults, and who wrote what.
+pub(crate) async fn as_sent(client: &Client) -> Result<Vec<Value>, Failure> {
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let mut pods = Vec::new();
+    for number in 0..8 {
+        let pod = api(client).create(&dry, &serde_json::from_value(wish("asked", number))?).await?;
+        let mut pod = serde_json::to_value(pod)?;
+        pod["apiVersion"] = json!("v1");
+        pod["kind"] = json!("Pod");
+        pods.push(pod);
     }
+    Ok(pods)
 }
 
 pub(crate) fn is_bound(pod: &Pod) -> bool {

@@ -7,8 +7,10 @@
 //! folder of the pod's own; a container sees no other pod's, and starts when they are there.
 
 use crd::names;
-use serde_json::{Map, Value, json};
+use json_patch::Patch;
+use serde_json::{Value, json};
 
+use super::edit::Edits;
 use super::read::RESOURCES;
 use super::wish::{Mode, Wish};
 use super::{Refusal, containers};
@@ -23,58 +25,67 @@ const VGPU_FOLDER: &str = "/run/tensor-fusion/vgpu";
 /// Longer than an agent that starts anew takes, shorter than people's patience.
 const WAIT_SECONDS: &str = "300";
 
-/// The pod with the wish written in.
-pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str) -> Result<Value, Refusal> {
+/// What is to be written into the pod.
+pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str) -> Result<Patch, Refusal> {
     let domain = &settings.domain;
     let secret = secret_name(unique);
     for container in &wish.containers {
-        let known: Vec<&str> =
-            containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
-        if !known.contains(&container.name.as_str()) {
+        let mut known = containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name);
+        if !known.any(|name| name == container.name) {
+            let known: Vec<&str> =
+                containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
             let allowed = format!("one of the pod's containers: {}", known.join(", "));
             return Err(Refusal::new(format!("annotation {domain}/inject-container"), &container.name, allowed));
         }
     }
-    let mut pod = pod.clone();
     let request = serde_json::to_string(wish).map_err(|error| {
         Refusal::new(format!("annotation {}", names::REQUEST), error, "a wish that can be written as JSON")
     })?;
-    let malformed = || Refusal::new("pod", "", "an object with `metadata` and `spec`");
-    let root = pod.as_object_mut().ok_or_else(malformed)?;
-    let metadata = object_in(root, "metadata").ok_or_else(malformed)?;
-    if let Some(annotations) = object_in(metadata, "annotations") {
-        annotations.insert(names::REQUEST.to_owned(), request.into());
-        if wish.mode == Mode::Remote {
-            annotations.insert(names::CONNECTION_SECRET.to_owned(), secret.clone().into());
-        }
+    let spec = pod.get("spec").filter(|spec| spec.is_object());
+    let spec = spec.ok_or_else(|| Refusal::new("pod", "", "an object with `metadata` and `spec`"))?;
+    let metadata = pod.get("metadata");
+    let local = wish.mode == Mode::Local;
+    let mut edits = Edits::default();
+    // A template may lack it.
+    edits.set("/metadata", metadata, Vec::new());
+    let metadata = metadata.unwrap_or(&Value::Null);
+    let mut annotations = vec![(names::REQUEST, request.into())];
+    if !local {
+        annotations.push((names::CONNECTION_SECRET, secret.as_str().into()));
     }
-    if let Some(labels) = object_in(metadata, "labels") {
-        let component = if wish.mode == Mode::Local { "worker" } else { "client" };
-        labels.insert(names::ENABLED.to_owned(), "true".into());
-        labels.insert(names::COMPONENT.to_owned(), component.into());
+    edits.set("/metadata/annotations", metadata.get("annotations"), annotations);
+    let component = if local { "worker" } else { "client" };
+    let labels = vec![(names::ENABLED, "true".into()), (names::COMPONENT, component.into())];
+    edits.set("/metadata/labels", metadata.get("labels"), labels);
+    let gates = vec![json!({"name": names::GATE})];
+    edits.append("/spec/schedulingGates", spec.get("schedulingGates"), "name", gates);
+    let mut volumes = vec![json!({"name": VOLUME, "emptyDir": {}})];
+    if local {
+        let folder = json!({"path": settings.socket_folder, "type": "DirectoryOrCreate"});
+        volumes.push(json!({"name": SOCKETS, "hostPath": folder}));
     }
-    let spec = object_in(root, "spec").ok_or_else(malformed)?;
-    push_named(spec, "schedulingGates", json!({"name": names::GATE}));
-    push_named(spec, "volumes", json!({"name": VOLUME, "emptyDir": {}}));
-    if wish.mode == Mode::Local {
-        let folder =
-            json!({"name": SOCKETS, "hostPath": {"path": settings.socket_folder, "type": "DirectoryOrCreate"}});
-        push_named(spec, "volumes", folder);
-    }
+    edits.append("/spec/volumes", spec.get("volumes"), "name", volumes);
     for kind in ["containers", "initContainers"] {
-        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
-            strip(container);
+        for (position, container) in spec.get(kind).and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let path = format!("/spec/{kind}/{position}");
+            strip(&mut edits, &path, container);
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
             if wish.containers.iter().any(|wished| wished.name == name) {
-                equip(container, wish, &secret);
+                equip(&mut edits, &path, container, wish, &secret);
             }
         }
     }
-    // First, so that the library is there for the pod's own init containers too.
+    // First, so that the library is there for the pod's own init containers too; written last, because it moves those.
+    edits.put_first("/spec/initContainers", spec.get("initContainers"), "name", delivery(local, settings));
+    Ok(edits.into())
+}
+
+/// The container that brings the client library, and in local mode waits for the pod's sockets.
+fn delivery(local: bool, settings: &Settings) -> Value {
     let mut command = vec!["/tensor-fusion".to_owned(), "install-client".to_owned(), FOLDER.to_owned()];
     let mut mounts = vec![json!({"name": VOLUME, "mountPath": FOLDER})];
     let mut env = Vec::new();
-    if wish.mode == Mode::Local {
+    if local {
         let ready = format!("{VGPU_FOLDER}/ready");
         command.extend(["--wait".to_owned(), ready, "--wait-seconds".to_owned(), WAIT_SECONDS.to_owned()]);
         mounts.push(sockets());
@@ -91,57 +102,53 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str
     if let Some(policy) = &settings.image_pull_policy {
         delivery["imagePullPolicy"] = policy.as_str().into();
     }
-    if let Some(list) = array_in(spec, "initContainers")
-        && !list.iter().any(|one| one.get("name") == delivery.get("name"))
-    {
-        list.insert(0, delivery);
-    }
-    Ok(pod)
+    delivery
 }
 
 /// Takes away resources that no node has.
-fn strip(container: &mut Value) {
+fn strip(edits: &mut Edits, path: &str, container: &Value) {
+    let Some(resources) = container.get("resources") else { return };
     for kind in ["limits", "requests"] {
-        if let Some(amounts) =
-            container.get_mut("resources").and_then(|all| all.get_mut(kind)).and_then(Value::as_object_mut)
-        {
-            amounts.retain(|name, _| !RESOURCES.contains(&name.as_str()));
+        let Some(amounts) = resources.get(kind).and_then(Value::as_object) else { continue };
+        for name in RESOURCES.into_iter().filter(|name| amounts.contains_key(*name)) {
+            edits.remove(&format!("{path}/resources/{kind}"), name);
         }
     }
 }
 
-fn equip(container: &mut Value, wish: &Wish, secret: &str) {
-    let Some(container) = container.as_object_mut() else { return };
-    let mount = json!({"name": VOLUME, "mountPath": FOLDER, "readOnly": true});
-    push_mount(container, mount);
-    let preload =
-        json!({"name": VOLUME, "mountPath": "/etc/ld.so.preload", "subPath": "ld.so.preload", "readOnly": true});
-    push_mount(container, preload);
-    let smi = json!({"name": VOLUME, "mountPath": "/usr/local/bin/nvidia-smi", "subPath": "bin/nvidia-smi", "readOnly": true});
-    push_mount(container, smi);
-    push_named(container, "env", field("TENSOR_FUSION_POD_NAME", "metadata.name"));
-    push_named(container, "env", field("TENSOR_FUSION_POD_NAMESPACE", "metadata.namespace"));
-    push_named(container, "env", field("TENSOR_FUSION_POD_UID", "metadata.uid"));
-    let name = container.get("name").cloned().unwrap_or_default();
-    push_named(container, "env", json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": &name}));
-    // Where our library, which is in every program, finds what it may set, once it is known what kind of GPU there is.
-    push_named(container, "env", json!({"name": "TENSOR_FUSION_CLIENT", "value": FOLDER}));
-    // Triton looks for the library in folders instead of asking the loader.
-    push_named(container, "env", json!({"name": "TRITON_LIBCUDA_PATH", "value": format!("{FOLDER}/lib")}));
+fn equip(edits: &mut Edits, path: &str, container: &Value, wish: &Wish, secret: &str) {
+    let mut mounts = vec![
+        json!({"name": VOLUME, "mountPath": FOLDER, "readOnly": true}),
+        json!({"name": VOLUME, "mountPath": "/etc/ld.so.preload", "subPath": "ld.so.preload", "readOnly": true}),
+        json!({"name": VOLUME, "mountPath": "/usr/local/bin/nvidia-smi", "subPath": "bin/nvidia-smi", "readOnly": true}),
+    ];
+    let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+    let mut env = vec![
+        field("TENSOR_FUSION_POD_NAME", "metadata.name"),
+        field("TENSOR_FUSION_POD_NAMESPACE", "metadata.namespace"),
+        field("TENSOR_FUSION_POD_UID", "metadata.uid"),
+        json!({"name": "TENSOR_FUSION_CONTAINER_NAME", "value": name}),
+        // Where our library, which is in every program, finds what it may set, once it is known what kind of GPU there is.
+        json!({"name": "TENSOR_FUSION_CLIENT", "value": FOLDER}),
+        // Triton looks for the library in folders instead of asking the loader.
+        json!({"name": "TRITON_LIBCUDA_PATH", "value": format!("{FOLDER}/lib")}),
+    ];
     if wish.mode == Mode::Local {
-        push_mount(container, sockets());
+        mounts.push(sockets());
         let socket = format!("unix://{VGPU_FOLDER}/$(TENSOR_FUSION_CONTAINER_NAME).sock");
-        push_named(container, "env", json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
+        env.push(json!({"name": "TENSOR_FUSION_CONNECT", "value": socket}));
     } else {
         // The operator makes the Secret before it lifts the gate.
-        let url = url_key(wish, name.as_str().unwrap_or_default());
+        let url = url_key(wish, name);
         for (variable, key) in [("TENSOR_FUSION_CONNECT", url.as_str()), ("TENSOR_FUSION_TOKEN", "token")] {
             let from = json!({"secretKeyRef": {"name": secret, "key": key}});
-            push_named(container, "env", json!({"name": variable, "valueFrom": from}));
+            env.push(json!({"name": variable, "valueFrom": from}));
         }
         let from = json!({"secretKeyRef": {"name": secret, "key": "software", "optional": true}});
-        push_named(container, "env", json!({"name": "TENSOR_FUSION_SOFTWARE", "valueFrom": from}));
+        env.push(json!({"name": "TENSOR_FUSION_SOFTWARE", "valueFrom": from}));
     }
+    edits.append(&format!("{path}/volumeMounts"), container.get("volumeMounts"), "mountPath", mounts);
+    edits.append(&format!("{path}/env"), container.get("env"), "name", env);
 }
 
 /// The key of a remote container's address in the Secret of its pod: `url` for the first, of its own for others.
@@ -165,39 +172,4 @@ fn field(name: &str, path: &str) -> Value {
 /// The pod's own part of the folder of sockets.
 fn sockets() -> Value {
     json!({"name": SOCKETS, "mountPath": VGPU_FOLDER, "subPathExpr": "$(TENSOR_FUSION_POD_UID)", "readOnly": true})
-}
-
-/// The object under a key, made where there is none.
-fn object_in<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Map<String, Value>> {
-    let entry = map.entry(key).or_insert_with(|| json!({}));
-    if !entry.is_object() {
-        *entry = json!({});
-    }
-    entry.as_object_mut()
-}
-
-fn array_in<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Vec<Value>> {
-    let entry = map.entry(key).or_insert_with(|| json!([]));
-    if entry.is_null() {
-        *entry = json!([]);
-    }
-    entry.as_array_mut()
-}
-
-/// Adds an element unless one of its name is there.
-fn push_named(map: &mut Map<String, Value>, key: &str, element: Value) {
-    if let Some(list) = array_in(map, key)
-        && !list.iter().any(|one| one.get("name") == element.get("name"))
-    {
-        list.push(element);
-    }
-}
-
-/// Adds a mount unless its path is taken.
-fn push_mount(container: &mut Map<String, Value>, mount: Value) {
-    if let Some(list) = array_in(container, "volumeMounts")
-        && !list.iter().any(|one| one.get("mountPath") == mount.get("mountPath"))
-    {
-        list.push(mount);
-    }
 }

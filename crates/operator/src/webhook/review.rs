@@ -1,100 +1,179 @@
 //! AdmissionReview in, AdmissionReview out.
+//!
+//! Of the question only what a decision needs is read, and the answer is written at once: a review is a few kilobytes, of which
+//! most is who wrote what and who asks, and building all of it as values would cost more than deciding.
+
+mod base64;
+mod question;
 
 use crd::names;
-use k8s_openapi::ByteString;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::grey::{Grey, Room};
 use crate::Settings;
 use crate::admission::{Decision, Refusal, decide_as};
 
+pub use question::Question;
+
 /// Annotation that tells the pod of a review when it comes by in the watch.
 pub const COUNTER_KEY: &str = "pod-counter-key";
 
+/// What the API server is answered.
+#[derive(Debug)]
+pub struct Answer {
+    uid: String,
+    verdict: Verdict,
+}
+
+/// What becomes of the pod.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It stays as it is.
+    Unchanged,
+    /// It is changed by this JSON patch.
+    Changed(Vec<u8>),
+    /// It is not made.
+    Refused {
+        /// As of HTTP.
+        code: u16,
+        /// Why.
+        message: String,
+    },
+}
+
+impl Answer {
+    /// An answer that refuses the pod.
+    #[must_use]
+    pub fn refusal(uid: &str, code: u16, message: impl Into<String>) -> Self {
+        Self { uid: uid.to_owned(), verdict: Verdict::Refused { code, message: message.into() } }
+    }
+
+    /// What becomes of the pod.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// The answer as it travels.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut response = Response { uid: &self.uid, allowed: true, patch_type: None, patch: None, status: None };
+        match &self.verdict {
+            Verdict::Unchanged => {}
+            Verdict::Changed(patch) => {
+                response.patch_type = Some("JSONPatch");
+                response.patch = Some(base64::encode(patch));
+            }
+            Verdict::Refused { code, message } => {
+                let reason = match code {
+                    422 => "Invalid",
+                    429 => "TooManyRequests",
+                    400 => "BadRequest",
+                    _ => "InternalError",
+                };
+                response.allowed = false;
+                response.status = Some(Status { status: "Failure", code: *code, reason, message });
+            }
+        }
+        let review = Review { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response };
+        // Strings, numbers and names that are strings: nothing that could fail.
+        serde_json::to_vec(&review).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    status: &'static str,
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+}
+
 /// Answers a review. Nothing is written anywhere but in `grey`, and there not on a dry run.
 #[must_use]
-pub fn answer(review: &Value, settings: &Settings, grey: &Grey, leads: bool) -> Value {
-    let null = Value::Null;
-    let request = review.get("request").unwrap_or(&null);
-    let uid = request.get("uid").unwrap_or(&null);
-    let Some(pod) = request.get("object").filter(|object| object.is_object()) else {
-        return refusal(uid, 400, "the review holds no pod");
-    };
-    let namespace = request.get("namespace").and_then(Value::as_str).unwrap_or("default");
-    if let Err(refused) = unforged(pod) {
-        return refusal(uid, 422, &refused.to_string());
+pub fn answer(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -> Answer {
+    let (uid, pod) = (question.uid(), question.pod());
+    let verdict = if pod.is_object() { decided(question, settings, grey, leads) } else { Err(no_pod()) };
+    Answer {
+        uid: uid.to_owned(),
+        verdict: verdict.unwrap_or_else(|(code, message)| Verdict::Refused { code, message }),
     }
-    let unique = uid.as_str().unwrap_or_default();
-    let decide = |there: u32| decide_as(pod, namespace, settings, there, unique);
-    let owner = controller(pod);
-    let limit = pod
-        .pointer("/metadata/annotations")
-        .and_then(|annotations| annotations.get(format!("{}/enabled-replicas", settings.domain)))
-        .is_some();
-    if !limit {
-        return answer_for(uid, pod, decide(0));
-    }
+}
+
+type Refused = (u16, String);
+
+fn no_pod() -> Refused {
+    (400, "the review holds no pod".to_owned())
+}
+
+fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -> Result<Verdict, Refused> {
+    let (uid, pod) = (question.uid(), question.pod());
+    let invalid = |refused: Refusal| (422, refused.to_string());
+    unforged(pod).map_err(invalid)?;
+    let decide = |there: u32| decide_as(pod, question.namespace(), settings, there, uid).map_err(invalid);
+    let mut limit = settings.domain.clone();
+    limit.push_str("/enabled-replicas");
+    let limited = pod.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get(limit).is_some());
     // A number that cannot be read is refused before anything is counted.
-    let (wish, mut changed) = match decide(0) {
-        Ok(Decision::Changed { wish, pod }) => (wish, pod),
-        other => return answer_for(uid, pod, other),
+    let (wish, mut patch) = match decide(0)? {
+        Decision::Unchanged(_) => return Ok(Verdict::Unchanged),
+        Decision::Changed { patch, .. } if !limited => return written(&patch),
+        Decision::Changed { wish, patch } => (wish, patch),
     };
-    let Some(owner) = owner else {
+    let Some(owner) = controller(pod) else {
         let text = "annotation enabled-replicas: the pod has no controller whose replicas could be counted";
-        return refusal(uid, 422, text);
+        return Err((422, text.to_owned()));
     };
+    let again = |text: &str| Err((429, text.to_owned()));
     if !leads {
-        return refusal(uid, 429, "this operator does not lead, and only the leader counts replicas: ask again");
+        return again("this operator does not lead, and only the leader counts replicas: ask again");
     }
-    let dry = request.get("dryRun") == Some(&Value::Bool(true));
     let enabled = wish.enabled_replicas.unwrap_or(u32::MAX);
-    match grey.reserve(&owner, unique, enabled, dry) {
-        Room::Full(there) => answer_for(uid, pod, decide(there)),
-        Room::Free => {
-            if let Some(annotations) = changed.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
-                annotations.insert(names::key(COUNTER_KEY), unique.into());
-            }
-            answer_for(uid, pod, Ok(Decision::Changed { wish, pod: changed }))
-        }
-        Room::Unknown => refusal(uid, 429, "the pods that there are, are not known yet: ask again"),
-    }
-}
-
-fn answer_for(uid: &Value, pod: &Value, decision: Result<Decision, Refusal>) -> Value {
-    let decision = match decision {
-        Ok(decision) => decision,
-        Err(refused) => return refusal(uid, 422, &refused.to_string()),
-    };
-    let mut response = Map::new();
-    response.insert("uid".to_owned(), uid.clone());
-    response.insert("allowed".to_owned(), true.into());
-    let patch = decision.patch(pod);
-    if !patch.0.is_empty() {
-        let text = serde_json::to_vec(&patch).unwrap_or_default();
-        response.insert("patchType".to_owned(), "JSONPatch".into());
-        response.insert("patch".to_owned(), base64(&text));
-    }
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
-}
-
-/// An answer that refuses the pod.
-#[must_use]
-pub fn refusal(uid: &Value, code: u16, message: &str) -> Value {
-    let reason = match code {
-        422 => "Invalid",
-        429 => "TooManyRequests",
-        400 => "BadRequest",
-        _ => "InternalError",
-    };
-    json!({
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "response": {
-            "uid": uid,
-            "allowed": false,
-            "status": {"status": "Failure", "code": code, "reason": reason, "message": message},
+    match grey.reserve(&owner, uid, enabled, question.is_dry()) {
+        Room::Full(there) => match decide(there)? {
+            Decision::Unchanged(_) => Ok(Verdict::Unchanged),
+            Decision::Changed { patch, .. } => written(&patch),
         },
-    })
+        Room::Free => {
+            patch.0.push(annotate(&names::key(COUNTER_KEY), uid));
+            written(&patch)
+        }
+        Room::Unknown => again("the pods that there are, are not known yet: ask again"),
+    }
+}
+
+fn written(patch: &json_patch::Patch) -> Result<Verdict, Refused> {
+    serde_json::to_vec(patch)
+        .map(Verdict::Changed)
+        .map_err(|error| (500, format!("the patch of this pod could not be written: {error}")))
+}
+
+/// Writes an annotation into a pod that has some.
+fn annotate(key: &str, value: &str) -> json_patch::PatchOperation {
+    let path = json_patch::jsonptr::PointerBuf::from_tokens(["metadata", "annotations", key]);
+    json_patch::PatchOperation::Add(json_patch::AddOperation { path, value: value.into() })
 }
 
 /// A pod that is made may not claim to have been given something: only the allocator writes that, later.
@@ -124,11 +203,6 @@ fn controller(pod: &Value) -> Option<String> {
     let owners = pod.pointer("/metadata/ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller") == Some(&Value::Bool(true)))?;
     owner.get("uid")?.as_str().map(str::to_owned)
-}
-
-/// How JSON patches travel.
-fn base64(bytes: &[u8]) -> Value {
-    json!(ByteString(bytes.to_vec()))
 }
 
 #[cfg(test)]

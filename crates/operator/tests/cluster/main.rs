@@ -39,9 +39,9 @@ fn pod(cluster: &Cluster, name: &str, annotations: Value) {
     });
     // Named after the pod, so that no two clients have the same Secret.
     let unique: String = name.chars().filter(char::is_ascii_alphanumeric).chain("00000000".chars()).take(8).collect();
-    let decision = decide_as(&pod, "team", &Settings::default(), 0, &unique);
-    let Ok(Decision::Changed { pod, .. }) = decision else { panic!("{decision:?}") };
-    cluster.add("/api/v1/namespaces/team/pods", pod);
+    let decision = decide_as(&pod, "team", &Settings::default(), 0, &unique).unwrap();
+    assert!(matches!(decision, Decision::Changed { .. }), "{decision:?}");
+    cluster.add("/api/v1/namespaces/team/pods", decision.after(&pod).unwrap());
 }
 
 fn asks(cluster: &Cluster, name: &str, vram: &str, qos: &str) {

@@ -45,8 +45,9 @@ pub(in crate::allocator) fn claim_of(uid: &str, annotations: Value, spec: Value)
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "owner", "controller": true}]},
         "spec": spec,
     });
-    let Ok(Decision::Changed { pod, .. }) = decide(&pod, "ns", &Settings::default(), 0) else { panic!("{pod}") };
-    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let decision = decide(&pod, "ns", &Settings::default(), 0).unwrap();
+    assert!(matches!(decision, Decision::Changed { .. }), "{pod}");
+    let pod: Pod = serde_json::from_value(decision.after(&pod).unwrap()).unwrap();
     match standing(&Arc::new(pod)) {
         Standing::Waiting(claim) => *claim,
         other => panic!("{other:?}"),

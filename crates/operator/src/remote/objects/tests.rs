@@ -14,8 +14,9 @@ fn client_of(annotations: Value, containers: Value) -> (Pod, Wish) {
             "labels": {"tensor-fusion.ai/enabled": "true"}},
         "spec": {"containers": containers},
     });
-    let decision = decide_as(&pod, "ns", &Settings::default(), 0, "1a2b3c4d-5e6f");
-    let Ok(Decision::Changed { pod, wish }) = decision else { panic!("{decision:?}") };
+    let decision = decide_as(&pod, "ns", &Settings::default(), 0, "1a2b3c4d-5e6f").unwrap();
+    let pod = decision.after(&pod).unwrap();
+    let Decision::Changed { wish, .. } = decision else { panic!("{decision:?}") };
     (serde_json::from_value(pod).unwrap(), *wish)
 }
 
