@@ -31,7 +31,7 @@ pub use explain::explain;
 pub use gang::{Gang, GangRule, GangStep, place_gang, place_gang_on};
 pub use gpu::{Gpu, GpuIndex, InventoryError, Link, Node, NodeIndex, Placement};
 pub use inventory::Inventory;
-pub use nominate::{Held, Nomination, backfill, nominate};
+pub use nominate::{Held, Nomination, backfill, nominate, nominate_gang};
 pub use oversubscription::{Host, Oversubscription};
 pub use place::place;
 pub use preempt::{Budgets, Cost, EvictionLimits, Holder, Membership, Preemption, Unpreempted, preempt};

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::site::Site;
-use crate::{Inventory, NodeIndex, Placement, Request};
+use crate::{Inventory, NodeIndex, Placement, Request, place};
 
 /// A place that is kept for who waits.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,12 +65,73 @@ pub fn nominate(inventory: &Inventory, held: &[Held<'_>], requests: &[Request], 
         }
         if let Some(((unknown, at, missing), placements)) = found {
             let rank = (unknown, if unknown { Duration::ZERO } else { at }, missing, node);
+            let at_once = (unknown, at, missing) == (false, now, 0);
             if best.as_ref().is_none_or(|(other, _)| rank < *other) {
                 best = Some((rank, placements));
+            }
+            // No node that comes later has room sooner.
+            if at_once {
+                break;
             }
         }
     }
     best.map(|((unknown, at, _, _), placements)| Nomination { placements, at: (!unknown).then_some(at) })
+}
+
+/// The same for a gang: a place for each of its first members that can have one beside those before it, until there are `minimum`,
+/// with its position. `None` where there are not so many even when all is free: then nothing is to be kept for it, or it
+/// would keep others from what it can never use. For each member the ways in which it may be served, best first. The
+/// inventory is as before afterwards.
+///
+/// One gang at a time is to have this: of two that each have half of what they need, neither ever has all.
+#[must_use]
+pub fn nominate_gang(
+    inventory: &mut Inventory,
+    held: &[Held<'_>],
+    members: &[Vec<Vec<Request>>],
+    minimum: usize,
+    now: Duration,
+) -> Option<Vec<(usize, Nomination)>> {
+    let soonest = |inventory: &Inventory, requests: &[Request]| nominate(inventory, held, requests, now);
+    if let Some(found) = beside_each_other(inventory, members, minimum, soonest) {
+        return Some(found);
+    }
+    // Where those of before have the soonest places, the rest may have none. As if the gang were placed when all is free:
+    let mut empty = inventory.clone();
+    for one in held {
+        empty.give_back(one.placement).ok()?;
+    }
+    let known = held.iter().map(|one| one.ends).collect::<Option<Vec<Duration>>>();
+    let at = known.map(|ends| ends.into_iter().fold(now, Duration::max));
+    beside_each_other(&mut empty, members, minimum, |inventory, requests| match requests {
+        [request] => place(inventory, request).map(|placement| Nomination { placements: vec![placement], at }),
+        _ => nominate(inventory, &[], requests, now).map(|found| Nomination { at, ..found }),
+    })
+}
+
+/// What is found for members one after the other, each kept for it while the others look.
+fn beside_each_other(
+    inventory: &mut Inventory,
+    members: &[Vec<Vec<Request>>],
+    minimum: usize,
+    find: impl Fn(&Inventory, &[Request]) -> Option<Nomination>,
+) -> Option<Vec<(usize, Nomination)>> {
+    let mut found: Vec<(usize, Nomination)> = Vec::new();
+    for (position, ways) in members.iter().enumerate() {
+        if found.len() >= minimum {
+            break;
+        }
+        let Some(nomination) = ways.iter().find_map(|requests| find(inventory, requests)) else { continue };
+        let kept = nomination.placements.iter().map(|placement| inventory.reserve(placement));
+        let kept: Result<Vec<()>, _> = kept.collect();
+        debug_assert!(kept.is_ok(), "what was found is known: {kept:?}");
+        found.push((position, nomination));
+    }
+    for placement in found.iter().flat_map(|(_, nomination)| &nomination.placements) {
+        let given = inventory.unreserve(placement);
+        debug_assert!(given.is_ok(), "what was kept is kept no more: {given:?}");
+    }
+    (found.len() >= minimum).then_some(found)
 }
 
 /// A place for a request that ends at a known time, on GPUs that are kept for others who will not need them before. Ask

@@ -1,8 +1,8 @@
 //! Replays a stream of requests against an inventory and tells what would have happened. Time is the trace's own, in seconds.
 //!
 //! Who finds no place waits: by QoS class, then by arrival. Whenever something is given back, all who wait are tried in that
-//! order. The first whom only capacity keeps waiting is [nominated](crate::nominate()): others pass it only where that
-//! does not delay it. Where the trace allows it, holders of a lower class are [evicted](crate::preempt()); they wait again,
+//! order. The first whom only capacity keeps waiting, be it a gang, is [nominated](crate::nominate()): others pass it only
+//! where that does not delay it. Where the trace allows it, holders of a lower class are [evicted](crate::preempt()); they wait again,
 //! in their old place, and start anew. Members of gangs are not evicted.
 
 mod report;

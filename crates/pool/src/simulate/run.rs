@@ -10,7 +10,7 @@ use super::report::{Gauge, Outcome, Report};
 use super::trace::{self, Arrival, Trace};
 use crate::{
     Budgets, EvictionLimits, Gang, GangRule, GangStep, Held, Holder, Inventory, InventoryError, Nomination, Placement,
-    Quota, Request, Unplaced, backfill, explain, nominate, place, place_gang_on, preempt,
+    Quota, Request, Unplaced, backfill, explain, nominate_gang, place, place_gang_on, preempt,
 };
 
 /// Place in the queue: class, then arrival.
@@ -62,7 +62,8 @@ struct Run<'a> {
     next: u64,
     quotas: BTreeMap<&'a str, Quota>,
     budgets: Budgets,
-    nominated: Option<(Rank, Nomination)>,
+    /// Whose turn it is to have places kept: one, or one for each member that a gang needs.
+    nominated: Option<(Rank, Vec<Nomination>)>,
     /// Arrivals that fit nowhere even when all is free.
     hopeless: BTreeSet<usize>,
 }
@@ -184,6 +185,10 @@ impl Run<'_> {
     /// Tries to place who waits at a rank; whether nobody of them waits any more.
     fn attempt(&mut self, rank: Rank, now: u64) -> Result<bool, InventoryError> {
         let Some(waiting) = self.queue.get(&rank).cloned() else { return Ok(true) };
+        // It gives up at this very moment.
+        if waiting.timeout.is_some_and(|timeout| timeout <= now) {
+            return Ok(false);
+        }
         let arrival = &self.trace.requests[waiting.arrival];
         let request = self.request_of(arrival);
         let quota = self.quotas.get(arrival.namespace.as_str()).copied();
@@ -196,8 +201,8 @@ impl Run<'_> {
         }
         // Its own place is open to it, and so is what is kept for who comes later.
         let nominated = self.nominated.take_if(|nominated| nominated.0 >= rank);
-        if let Some((_, nomination)) = &nominated {
-            self.each_kept(nomination, Inventory::unreserve)?;
+        if let Some((_, nominations)) = &nominated {
+            self.each_kept(nominations, Inventory::unreserve)?;
         }
         let found: Result<Vec<Placement>, Option<Unplaced>> = if waiting.members.len() > 1 {
             let gang = Gang { members: vec![request.clone(); waiting.members.len()], minimum: waiting.minimum };
@@ -218,29 +223,29 @@ impl Run<'_> {
             }
         };
         let left: Vec<usize> = waiting.members.iter().copied().skip(placed).collect();
-        if left.is_empty() {
+        if placed > 0 || left.is_empty() {
             self.queue.remove(&rank);
-            return Ok(true);
-        }
-        if placed > 0 {
             // The gang runs; the others join one by one.
-            self.queue.remove(&rank);
-            for member in left {
+            for &member in &left {
                 let alone = Waiting { members: vec![member], minimum: 1, timeout: None, ..waiting.clone() };
                 self.queue.insert((rank.0, member), alone);
             }
-        } else if let Some(nominated) = nominated.filter(|nominated| nominated.0 == rank) {
+            // Who comes later and had a place gets another before those after it have their turn.
+            if nominated.is_some_and(|nominated| nominated.0 > rank) {
+                self.nominate_first(now)?;
+            }
+        } else if let Some(nominated) = nominated {
             self.each_kept(&nominated.1, Inventory::reserve)?;
             self.nominated = Some(nominated);
         }
-        Ok(false)
+        Ok(left.is_empty())
     }
 
     fn find(&self, request: &Request, arrival: &Arrival, now: u64) -> Option<Placement> {
         place(&self.inventory, request).or_else(|| {
-            let nominations: Vec<Nomination> = self.nominated.iter().map(|nominated| nominated.1.clone()).collect();
+            let nominations = self.nominated.as_ref().map(|nominated| nominated.1.as_slice()).unwrap_or_default();
             let ends = Duration::from_secs(now.saturating_add(arrival.seconds?));
-            if nominations.is_empty() { None } else { backfill(&self.inventory, request, ends, &nominations) }
+            if nominations.is_empty() { None } else { backfill(&self.inventory, request, ends, nominations) }
         })
     }
 
@@ -368,40 +373,45 @@ impl Run<'_> {
     /// Whether capacity keeps a replica waiting, not its quota.
     fn is_hopeful(&self, waiting: &Waiting) -> bool {
         let arrival = self.arrival(waiting.arrival);
-        let quota = self.quotas.get(arrival.namespace.as_str()).copied();
-        waiting.members.len() == 1
-            && !self.hopeless.contains(&waiting.arrival)
-            && quota.is_none_or(|mut quota| quota.charge(&self.request_of(arrival)).is_ok())
+        let mut quota = self.quotas.get(arrival.namespace.as_str()).copied();
+        let request = self.request_of(arrival);
+        let mut allowed =
+            || (0..waiting.minimum).all(|_| quota.as_mut().is_none_or(|quota| quota.charge(&request).is_ok()));
+        !self.hopeless.contains(&waiting.arrival) && allowed()
     }
 
     fn each_kept(
         &mut self,
-        nomination: &Nomination,
+        nominations: &[Nomination],
         act: fn(&mut Inventory, &Placement) -> Result<(), InventoryError>,
     ) -> Result<(), InventoryError> {
-        nomination.placements.iter().try_for_each(|placement| act(&mut self.inventory, placement))
+        let mut placements = nominations.iter().flat_map(|nomination| &nomination.placements);
+        placements.try_for_each(|placement| act(&mut self.inventory, placement))
     }
 
     /// Keeps a place for the first whom only capacity keeps waiting.
     fn nominate_first(&mut self, now: u64) -> Result<(), InventoryError> {
         while self.trace.policy.nominate {
             let first = self.queue.iter().find(|(_, waiting)| self.is_hopeful(waiting));
-            let first = first.map(|(rank, waiting)| (*rank, waiting.arrival));
-            if let Some((old, nomination)) = self.nominated.take() {
-                if first.is_some_and(|(rank, _)| rank == old) {
-                    self.nominated = Some((old, nomination));
+            let first = first.map(|(rank, waiting)| (*rank, waiting.arrival, waiting.members.len(), waiting.minimum));
+            if let Some((old, nominations)) = self.nominated.take() {
+                if first.is_some_and(|(rank, ..)| rank == old) {
+                    self.nominated = Some((old, nominations));
                     break;
                 }
-                self.each_kept(&nomination, Inventory::unreserve)?;
+                self.each_kept(&nominations, Inventory::unreserve)?;
             }
-            let Some((rank, position)) = first else { break };
+            let Some((rank, position, members, minimum)) = first else { break };
             let request = self.request_of(self.arrival(position));
             let ends = |placed: &Placed| placed.ends.map(Duration::from_secs);
             let held: Vec<Held<'_>> =
                 self.held.values().map(|placed| Held { placement: &placed.placement, ends: ends(placed) }).collect();
-            if let Some(nomination) = nominate(&self.inventory, &held, &[request], Duration::from_secs(now)) {
-                self.each_kept(&nomination, Inventory::reserve)?;
-                self.nominated = Some((rank, nomination));
+            let members = vec![vec![vec![request]]; members];
+            let found = nominate_gang(&mut self.inventory, &held, &members, minimum, Duration::from_secs(now));
+            if let Some(found) = found {
+                let nominations: Vec<Nomination> = found.into_iter().map(|(_, nomination)| nomination).collect();
+                self.each_kept(&nominations, Inventory::reserve)?;
+                self.nominated = Some((rank, nominations));
                 break;
             }
             self.hopeless.insert(position);

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pool::{GpuIndex, Held, Inventory, Placement, Request, backfill, explain, nominate, place};
+use pool::{
+    Gang, GpuIndex, Held, Inventory, Nomination, Placement, Request, backfill, explain, nominate, nominate_gang, place,
+    place_gang,
+};
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
 use crate::{amount, check, inventory, nodes, request};
@@ -63,6 +66,36 @@ fn who_fits_nowhere_ever_is_not_nominated() {
     assert_eq!(nominate(&inventory, &[], &[Request::new(amount(1, 9), 1)], seconds(0)), None);
 }
 
+#[test]
+fn of_a_gang_each_member_has_a_place_beside_the_others_or_none_has() {
+    let mut inventory = inventory(&[vec![(10, 8, false, 1)], vec![(10, 8, false, 1)]]);
+    let (first, second) = (take(&mut inventory, 7), take(&mut inventory, 6));
+    let held =
+        [Held { placement: &first, ends: Some(seconds(50)) }, Held { placement: &second, ends: Some(seconds(9)) }];
+    let member = vec![vec![Request::new(amount(1, 6), 1)]];
+    let members = vec![member.clone(), member.clone(), member];
+    let before = format!("{:?}", inventory.gpus());
+    let found = nominate_gang(&mut inventory, &held, &members, 2, seconds(1)).unwrap();
+    assert_eq!(before, format!("{:?}", inventory.gpus()));
+    let told: Vec<(usize, u32, Option<Duration>)> =
+        found.iter().map(|(member, one)| (*member, one.placements[0].gpus[0].0, one.at)).collect();
+    assert_eq!(told, [(0, 1, Some(seconds(9))), (1, 0, Some(seconds(50)))]);
+    assert_eq!(nominate_gang(&mut inventory, &held, &members, 3, seconds(1)), None);
+}
+
+#[test]
+fn a_gang_whose_first_takes_the_only_place_of_another_is_placed_as_when_all_is_free() {
+    // The small one would have the second node soonest, where alone there is room for the big one.
+    let mut inventory = inventory(&[vec![(10, 4, false, 1)], vec![(10, 8, false, 1)]]);
+    let taken = [8, 4].map(|gib| take(&mut inventory, gib));
+    let held: Vec<Held<'_>> =
+        taken.iter().zip([10, 90]).map(|(placement, ends)| Held { placement, ends: Some(seconds(ends)) }).collect();
+    let of = |gib: u64| vec![vec![Request::new(amount(1, gib), 1)]];
+    let found = nominate_gang(&mut inventory, &held, &[of(4), of(8)], 2, seconds(0)).unwrap();
+    let places: Vec<u32> = found.iter().map(|(_, one)| one.placements[0].gpus[0].0).collect();
+    assert_eq!((places, found[0].1.at), (vec![0, 1], Some(seconds(90))));
+}
+
 proptest! {
     /// Small ones come and go for ever; the big one waits no longer than its nomination says.
     #[test]
@@ -113,6 +146,68 @@ proptest! {
         }
         inventory.unreserve(&nomination.placements[0]).unwrap();
         prop_assert!(inventory.take(&nomination.placements[0]).is_ok(), "{:?} {:?}", nomination, inventory.gpus());
+        check(&inventory);
+    }
+
+    /// The same for a gang: whatever comes and goes meanwhile, all of it is free when those are gone that were there.
+    #[test]
+    fn a_nominated_gang_is_placed_whole_when_it_was_told(
+        nodes in nodes(),
+        first in prop::collection::vec((request(), 1..60u64), 1..12),
+        members in prop::collection::vec(request(), 1..6),
+        minimum in 1..7usize,
+        stream in prop::collection::vec((request(), 1..60u64), 0..60),
+    ) {
+        let mut inventory = inventory(&nodes);
+        let mut held: Vec<(Placement, u64)> = Vec::new();
+        for (request, ends) in first {
+            if let Some(placement) = place(&inventory, &request) {
+                inventory.take(&placement).unwrap();
+                held.push((placement, ends));
+            }
+        }
+        let known: Vec<Held<'_>> =
+            held.iter().map(|(placement, ends)| Held { placement, ends: Some(seconds(*ends)) }).collect();
+        let ways: Vec<Vec<Vec<Request>>> = members.iter().map(|member| vec![vec![member.clone()]]).collect();
+        let before = format!("{:?}", inventory.gpus());
+        let found = nominate_gang(&mut inventory, &known, &ways, minimum, Duration::ZERO);
+        prop_assert_eq!(before, format!("{:?}", inventory.gpus()));
+        let Some(found) = found else {
+            // Then it fits nowhere even when all is free.
+            for (placement, _) in &held {
+                inventory.give_back(placement).unwrap();
+            }
+            let placed = place_gang(&inventory, &Gang { members, minimum }).map(|placed| placed.len());
+            prop_assert!(placed.is_err() || placed.unwrap() < minimum);
+            return Ok(());
+        };
+        prop_assert_eq!(found.len(), minimum);
+        let nominations: Vec<Nomination> = found.into_iter().map(|(_, nomination)| nomination).collect();
+        let kept = || nominations.iter().flat_map(|nomination| &nomination.placements);
+        for placement in kept() {
+            inventory.reserve(placement).unwrap();
+        }
+        let at = nominations.iter().map(|nomination| nomination.at.unwrap()).max().unwrap().as_secs();
+        let mut stream = stream.into_iter();
+        for now in 0..=at {
+            for position in (0..held.len()).rev() {
+                if held[position].1 <= now {
+                    inventory.give_back(&held.swap_remove(position).0).unwrap();
+                }
+            }
+            // For ever, so that they are there when the gang starts.
+            if let Some((request, takes)) = stream.next().filter(|_| now < at)
+                && let Some(placement) = place(&inventory, &request)
+            {
+                inventory.take(&placement).unwrap();
+                held.push((placement, at + takes));
+                check(&inventory);
+            }
+        }
+        for placement in kept() {
+            inventory.unreserve(placement).unwrap();
+            prop_assert!(inventory.take(placement).is_ok(), "{:?} {:?}", placement, inventory.gpus());
+        }
         check(&inventory);
     }
 }

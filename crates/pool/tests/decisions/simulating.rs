@@ -57,6 +57,34 @@ fn a_big_one_is_not_starved_by_a_stream_of_small_ones() {
 }
 
 #[test]
+fn a_gang_is_not_starved_by_a_stream_of_small_ones_and_two_gangs_do_not_lock_each_other_out() {
+    let trace = |nominate: bool| {
+        json!({
+            "nodes": [{"name": "n", "count": 2, "gpus": 2, "tflops": 20, "vram": "8GiB"}],
+            "policy": {"nominate": nominate},
+            "requests": [
+                {"name": "small", "replicas": 80, "every": 5, "seconds": 19, "request": {"vram": "5GiB"}},
+                {"name": "first", "at": 21, "replicas": 3, "gang": {}, "seconds": 10, "request": {"vram": "8GiB"}},
+                {"name": "second", "at": 21, "replicas": 3, "gang": {}, "seconds": 10, "request": {"vram": "8GiB"}},
+                {"name": "brief", "at": 22, "replicas": 4, "gang": {"timeout": 5}, "seconds": 10, "request": {"vram": "8GiB"}},
+            ],
+        })
+    };
+    let of = |report: &Report, name: &str| {
+        let gang = report.outcomes.iter().filter(|one| one.name.starts_with(name));
+        let placed: Vec<Option<u64>> = gang.map(|one| one.placed).collect();
+        assert!(placed.iter().all(|one| *one == placed[0]), "{placed:?}");
+        placed[0]
+    };
+    let starved = run(trace(false));
+    assert!(of(&starved, "first").unwrap() > 390, "{:?}", of(&starved, "first"));
+    let fair = run(trace(true));
+    assert_eq!((of(&fair, "first"), of(&fair, "second"), of(&fair, "brief")), (Some(34), Some(44), None));
+    let mut small = fair.outcomes.iter().filter(|one| one.name.starts_with("small"));
+    assert!(small.all(|one| one.placed.is_some()));
+}
+
+#[test]
 fn the_important_evict_the_others_within_the_budget() {
     let trace = json!({
         "nodes": [{"name": "n", "gpus": 2, "tflops": 20, "vram": "8GiB"}],
@@ -81,6 +109,8 @@ fn the_important_evict_the_others_within_the_budget() {
 fn quotas_and_gangs_hold_in_a_trace() {
     let trace = json!({
         "nodes": [{"name": "n", "gpus": 4, "tflops": 20, "vram": "8GiB"}],
+        // Or the second gang would leave the first its place.
+        "policy": {"nominate": false},
         "quotas": {"team": {"total": {"vram": "16GiB", "tflops": 100}, "single": {"vram": "8GiB", "tflops": 20}}},
         "requests": [
             {"name": "job", "namespace": "team", "seconds": 10, "replicas": 3, "request": {"vram": "8GiB"}},
