@@ -60,6 +60,15 @@ pub fn place(
             }
             Err(refused)
         }
-        _ => Ok(placed),
+        _ => {
+            // Who joins later goes on waiting for its own.
+            let has = |uid: &str| placed.iter().any(|(at, _)| waiting.get(*at).is_some_and(|claim| claim.uid == uid));
+            for (uid, kept) in kept {
+                if !has(uid) {
+                    ledger.restore(uid, kept);
+                }
+            }
+            Ok(placed)
+        }
     }
 }

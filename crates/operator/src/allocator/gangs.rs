@@ -122,6 +122,13 @@ impl Gangs {
         self.gangs.get(owner).map_or(0, |one| one.placed.len())
     }
 
+    /// Whether a gang that needs so many members has them, and tries to get them places.
+    pub(super) fn tries(&self, owner: &str, needed: usize, now: Instant) -> bool {
+        self.gangs.get(owner).is_some_and(|one| {
+            one.placed.len() + one.waiting.len() >= needed && one.rests.is_none_or(|until| now >= until)
+        })
+    }
+
     /// What a gang that needs so many members may do now.
     pub(super) fn turn(&mut self, owner: &str, needed: usize, now: Instant) -> Turn {
         let Some(one) = self.gangs.get_mut(owner) else { return Turn::Try };

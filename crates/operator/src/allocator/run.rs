@@ -3,6 +3,7 @@
 mod bound;
 mod evict;
 mod facts;
+mod feed;
 mod room;
 mod serve;
 

@@ -5,6 +5,7 @@
 mod fake;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use operator::admission::{Decision, decide_as};
 use operator::allocator::Allocator;
@@ -31,10 +32,15 @@ fn node(cluster: &Cluster, name: &str, cards: u32) {
 
 /// Adds a pod as the webhook would leave it.
 fn pod(cluster: &Cluster, name: &str, annotations: Value) {
+    pod_of(cluster, "job", name, annotations);
+}
+
+/// The same, of an owner.
+fn pod_of(cluster: &Cluster, owner: &str, name: &str, annotations: Value) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "team", "labels": {"tensor-fusion.ai/enabled": "true"}, "annotations": annotations,
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "job", "uid": "job", "controller": true}]},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": owner, "uid": owner, "controller": true}]},
         "spec": {"containers": [{"name": "main"}]},
     });
     // Named after the pod, so that no two clients have the same Secret.
@@ -168,6 +174,54 @@ async fn a_gang_that_is_not_complete_in_time_is_told_so() {
     pod(&cluster, "g1", member);
     given(&cluster, "g0").await;
     given(&cluster, "g1").await;
+}
+
+#[tokio::test]
+async fn a_stream_of_small_pods_starves_no_gang_and_two_gangs_do_not_lock_each_other_out() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 2);
+    let _loop = allocate(&cluster);
+    let small = |number: u32| format!("small-{number}");
+    for number in 0..2 {
+        asks(&cluster, &small(number), "5Gi", "medium");
+        given(&cluster, &small(number)).await;
+    }
+    let member = json!({"tensor-fusion.ai/vram-limit": "5Gi", "tensor-fusion.ai/qos": "medium",
+        "tensor-fusion.ai/gang-enabled": "true", "tensor-fusion.ai/gang-min-members": "2"});
+    for owner in ["first", "second"] {
+        for number in 0..2 {
+            pod_of(&cluster, owner, &format!("{owner}-{number}"), member.clone());
+        }
+    }
+    // There is always a small one that waits, and it gets what the one before it leaves: never are both cards free.
+    let mut number = 2;
+    let (mut there, started, mut last) = (vec![small(0), small(1)], Instant::now(), Instant::now());
+    for owner in ["first", "second"] {
+        let [one, other] = [0, 1].map(|number| format!("{owner}-{number}"));
+        let has = |cluster: &Cluster| [&one, &other].map(|name| gpus(cluster, name).is_some());
+        asks(&cluster, &small(number), "5Gi", "medium");
+        while has(&cluster) != [true; 2] {
+            assert!(started.elapsed() < Duration::from_secs(120), "{owner} starves while {number} small ones pass");
+            let waiting = small(number);
+            if gpus(&cluster, &waiting).is_some() {
+                there.push(waiting);
+                number += 1;
+                asks(&cluster, &small(number), "5Gi", "medium");
+            }
+            // One goes when its successor is in, or else when it is done.
+            if there.len() == 2 || (there.len() == 1 && last.elapsed() > Duration::from_secs(3)) {
+                cluster.remove(&path(&there.remove(0)));
+                last = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        assert!(there.is_empty(), "{there:?} are where the gang is");
+        cluster.remove(&path(&small(number)));
+        number += 1;
+        cluster.remove(&path(&one));
+        cluster.remove(&path(&other));
+    }
+    assert!(number > 10, "{number} small ones passed before");
 }
 
 #[tokio::test]

@@ -2,11 +2,15 @@
 //!
 //! They are remembered by the names of GPUs, so that they outlive an inventory that is made anew.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pool::{Amount, Held, Placement};
 use types::Qos;
 
-use super::{Ledger, Waiting};
+use super::together;
+use super::{Grant, Ledger, Usage, Waiting};
 use crate::allocator::claim::Claim;
+use crate::allocator::replan::avoided_for;
 
 /// A place that is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,20 +130,64 @@ impl Ledger {
     /// The claim cannot be served at all.
     pub fn nominate(&mut self, claim: &Claim, avoid: &[String]) -> Result<bool, Waiting> {
         self.end_kept(&claim.uid);
-        let options = self.options(claim, avoid)?;
-        let taken: Vec<(&Placement, Option<std::time::Duration>)> = self
-            .grants
-            .values()
-            .flat_map(|grant| grant.taken.iter().flatten().map(|placement| (placement, grant.terms.leaves)))
-            .collect();
-        let held: Vec<Held<'_>> = taken.iter().map(|&(placement, ends)| Held { placement, ends }).collect();
+        let ways = ways(&self.options(claim, avoid)?);
+        let held = held(&self.grants);
         let now = std::time::Duration::ZERO;
-        let found = options.iter().find_map(|parts| {
-            let requests: Vec<pool::Request> = parts.iter().map(|part| part.request.clone()).collect();
-            pool::nominate(&self.inventory, &held, &requests, now)
-        });
+        let found = ways.iter().find_map(|requests| pool::nominate(&self.inventory, &held, requests, now));
         let Some(found) = found else { return Ok(false) };
         self.keep_for(claim, &found.placements);
         Ok(true)
     }
+
+    /// The same for `needed` members of a gang, in order, beside each other. Whether there are places for so many; else nothing
+    /// is kept for any of them.
+    pub fn nominate_gang(&mut self, members: &[&Claim], needed: usize, avoid: &BTreeMap<String, Vec<String>>) -> bool {
+        for claim in members {
+            self.end_kept(&claim.uid);
+        }
+        let used = self.used.clone();
+        let mut all = Vec::with_capacity(members.len());
+        for claim in members {
+            // Whom the quota refuses beside those before it has no way at all.
+            let options = self.options(claim, avoided_for(claim, avoid)).unwrap_or_default();
+            if let Some(parts) = options.first() {
+                self.used.entry(claim.namespace.clone()).or_default().add(Usage::asked_by(parts));
+            }
+            all.push(ways(&options));
+        }
+        self.used = used;
+        let held = held(&self.grants);
+        let now = std::time::Duration::ZERO;
+        let Some(found) = pool::nominate_gang(&mut self.inventory, &held, &all, needed, now) else { return false };
+        for (position, nomination) in found {
+            if let Some(claim) = members.get(position) {
+                self.keep_for(claim, &nomination.placements);
+            }
+        }
+        true
+    }
+
+    /// How much of what is kept for these pods others still have, in parts per million of a GPU.
+    #[must_use]
+    pub fn lacks(&self, uids: &[String]) -> u64 {
+        let kept = uids.iter().filter_map(|uid| self.kept.get(uid)).flat_map(|kept| &kept.reserved);
+        let gpus: BTreeSet<pool::GpuIndex> = kept.flat_map(|placement| placement.gpus.iter().copied()).collect();
+        let gpus = gpus.into_iter().filter_map(|gpu| self.inventory.gpu(gpu));
+        gpus.map(|gpu| u64::from(gpu.reserved.saturating_sub(gpu.free).share_of(gpu.capacity))).sum()
+    }
+}
+
+/// In which ways a claim can be served, as requests.
+fn ways(options: &[Vec<together::Part>]) -> Vec<Vec<pool::Request>> {
+    options.iter().map(|parts| parts.iter().map(|part| part.request.clone()).collect()).collect()
+}
+
+/// Everything that is given out, and when it comes back.
+fn held(grants: &BTreeMap<String, Grant>) -> Vec<Held<'_>> {
+    let mut held = Vec::new();
+    for grant in grants.values() {
+        let ends = grant.terms.leaves;
+        held.extend(grant.taken.iter().flatten().map(|placement| Held { placement, ends }));
+    }
+    held
 }

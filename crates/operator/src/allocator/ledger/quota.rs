@@ -28,6 +28,11 @@ impl Usage {
         Self { requests: total(allocation, requested), limits: total(allocation, limit), workers: 1 }
     }
 
+    /// Of a pod of these containers, before it has GPUs.
+    pub(super) fn asked_by(parts: &[Part]) -> Self {
+        asked_by(parts).0
+    }
+
     pub(super) fn add(&mut self, other: Self) {
         self.requests = plus(self.requests, other.requests);
         self.limits = plus(self.limits, other.limits);
@@ -118,25 +123,36 @@ fn fill(container: &mut ContainerWish, requests: Option<&Resource>, limits: Opti
     }
 }
 
-fn check(spec: &GPUResourceQuotaSpec, parts: &[Part], used: Usage) -> Result<(), Waiting> {
-    let (mut usage, mut gpus, mut early) = (Usage { workers: 1, ..Usage::default() }, 0_u64, 0_u64);
-    for part in parts {
-        let (asked, count) = (&part.asked, part.request.count);
-        let limit = Amount::new(
-            asked.tflops_limit.unwrap_or(asked.request.tflops),
-            asked.vram_limit.unwrap_or(asked.request.vram),
-        );
+/// The most that one GPU of a container may use.
+fn limit(part: &Part) -> Amount {
+    let asked = &part.asked;
+    Amount::new(asked.tflops_limit.unwrap_or(asked.request.tflops), asked.vram_limit.unwrap_or(asked.request.vram))
+}
+
+/// What a pod of these containers would use, and of how many GPUs. Init containers do not count: see `check_quotas`.
+fn asked_by(parts: &[Part]) -> (Usage, u64) {
+    let (mut usage, mut gpus) = (Usage { workers: 1, ..Usage::default() }, 0_u64);
+    for part in parts.iter().filter(|part| part.phase != Phase::Init) {
+        let count = part.request.count;
         let many = |amount: Amount| {
             amount.checked_mul(count).unwrap_or_else(|| {
                 plus(amount, Amount::new(types::Tflops::from_milli(u64::MAX), types::Bytes::new(u64::MAX)))
             })
         };
+        usage.requests = plus(usage.requests, many(part.asked.request));
+        usage.limits = plus(usage.limits, many(limit(part)));
+        gpus = gpus.saturating_add(u64::from(count));
+    }
+    (usage, gpus)
+}
+
+fn check(spec: &GPUResourceQuotaSpec, parts: &[Part], used: Usage) -> Result<(), Waiting> {
+    let (usage, gpus) = asked_by(parts);
+    let mut early = 0;
+    for part in parts {
+        let (asked, limit) = (&part.asked, limit(part));
         if part.phase == Phase::Init {
-            early = early.max(u64::from(count));
-        } else {
-            usage.requests = plus(usage.requests, many(asked.request));
-            usage.limits = plus(usage.limits, many(limit));
-            gpus = gpus.saturating_add(u64::from(count));
+            early = early.max(u64::from(part.request.count));
         }
         if let Some(single) = &spec.single {
             if let Some(ceiling) = &single.max_requests {

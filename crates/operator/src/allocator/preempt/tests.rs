@@ -231,3 +231,42 @@ fn a_big_pod_that_waits_gets_a_place_kept() {
     ledger.release("p0");
     assert_eq!(ledger.place(&big, &[]).unwrap().gpus(), ["gpu-a0"]);
 }
+
+#[test]
+fn all_that_a_gang_needs_is_kept_for_it_or_nothing_is() {
+    let mut ledger = crowded(["medium", "medium", "medium", "medium"]);
+    let claims: Vec<Claim> = (0..4).map(|number| asks_as(&format!("g{number}"), "8Gi", "medium")).collect();
+    let members: Vec<&Claim> = claims.iter().collect();
+    let none = BTreeMap::new();
+    assert!(ledger.nominate_gang(&members, 3, &none));
+    let kept = |ledger: &Ledger| claims.iter().filter(|claim| ledger.kept_for(&claim.uid).is_some()).count();
+    assert_eq!(kept(&ledger), 3);
+    let uids: Vec<String> = claims.iter().map(|claim| claim.uid.clone()).collect();
+    let before = ledger.lacks(&uids);
+    let place = |ledger: &mut Ledger| crate::allocator::gang::place(ledger, &members, 0, 3, &BTreeMap::new());
+    // What is freed goes to nobody else, and to the gang only when all is.
+    let mut freed = 0;
+    for number in 0..4 {
+        assert!(freed == 3 || place(&mut ledger).is_err());
+        let node = ledger.granted_to(&format!("p{number}")).map(|allocation| allocation.gpus().join(","));
+        let was_kept = ledger.lacks(&uids);
+        ledger.release(&format!("p{number}"));
+        if ledger.lacks(&uids) < was_kept {
+            freed += 1;
+            assert!(ledger.place(&asks_as("thief", "7Gi", "medium"), &[]).is_err(), "{node:?}");
+        }
+    }
+    assert_eq!((freed, ledger.lacks(&uids)), (3, 0));
+    assert!(before > 0);
+    assert!(place(&mut ledger).unwrap().len() >= 3);
+    for claim in &claims {
+        ledger.release(&claim.uid);
+    }
+    assert!(!ledger.nominate_gang(&members, 5, &none));
+    assert_eq!(kept(&ledger), 0);
+    // A quota that the gang would exceed as a whole keeps nothing back for it either.
+    let spec =
+        serde_json::from_value(serde_json::json!({"total": {"requests": {"tflops": "0", "vram": "20Gi"}}})).unwrap();
+    ledger.set_quota("ns", "q", Some(spec));
+    assert!(ledger.nominate_gang(&members, 2, &none) && !ledger.nominate_gang(&members, 3, &none));
+}

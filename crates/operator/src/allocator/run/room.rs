@@ -1,10 +1,11 @@
-//! Making room for pods of a higher class, and keeping places for those that would starve.
+//! Making room for pods of a higher class, and ending what was kept for them in vain.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Allocator;
 use super::evict::{self, Refused};
+use super::feed::{self, Turn};
 use crate::allocator::claim::Claim;
 use crate::allocator::preempt::{self, Plan, Rules, Scope, Victim};
 
@@ -16,12 +17,6 @@ const SPARED: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(5);
 /// Looking for victims takes no more of the loop's time at once.
 const LONGEST: Duration = Duration::from_millis(50);
-/// A pod that has waited for so long gets a place kept, so that smaller ones do not pass it for ever.
-const STARVING: Duration = Duration::from_secs(30);
-/// Such a place is chosen anew after so long: another may have become better.
-const CHOSEN: Duration = Duration::from_secs(60);
-/// A pod that would not fit even if all were free is not tried again for so long.
-const HOPELESS: Duration = Duration::from_secs(300);
 
 /// What is under way, and since when.
 #[derive(Debug)]
@@ -34,12 +29,13 @@ pub(super) struct Making {
     spared: BTreeMap<String, Duration>,
     tried: BTreeMap<String, Instant>,
     /// Pods for which a place is kept, until when.
-    kept: BTreeMap<String, Instant>,
+    pub(super) kept: BTreeMap<String, Instant>,
     /// Why there is no room for a pod in spite of its class.
     why: BTreeMap<String, String>,
-    /// By pool, who has a place kept because it has waited long.
-    starving: BTreeMap<String, String>,
-    hopeless: BTreeMap<String, Instant>,
+    /// By pool, whose turn it is to have places kept because it has waited long.
+    pub(super) turns: BTreeMap<String, Turn>,
+    /// Pods for which no place is kept for a while, since when.
+    pub(super) hopeless: BTreeMap<String, Instant>,
     looked: Instant,
 }
 
@@ -54,7 +50,7 @@ impl Making {
             tried: BTreeMap::new(),
             kept: BTreeMap::new(),
             why: BTreeMap::new(),
-            starving: BTreeMap::new(),
+            turns: BTreeMap::new(),
             hopeless: BTreeMap::new(),
             looked: now,
         }
@@ -95,12 +91,17 @@ impl Making {
         self.kept.remove(uid);
         self.why.remove(uid);
         self.hopeless.remove(uid);
-        self.starving.retain(|_, starving| starving != uid);
+        feed::leave(&mut self.turns, uid);
     }
 
     /// Why evictions did not help a pod.
     pub(super) fn why(&self, uid: &str) -> Option<&str> {
         self.why.get(uid).map(String::as_str)
+    }
+
+    /// Whether a pod is among those whose turn it is.
+    fn has_turn(&self, uid: &str) -> bool {
+        self.turns.values().any(|turn| turn.is_of(uid))
     }
 
     /// Whether victims may be looked for now. Those who come too late have another turn.
@@ -225,53 +226,20 @@ impl Allocator {
     pub(super) fn keep_time(&mut self, now: Instant) {
         let clock = self.making.clock(now);
         self.making.spared.retain(|_, until| *until > clock);
-        self.making.hopeless.retain(|_, since| now.saturating_duration_since(*since) < HOPELESS);
         let over: Vec<String> =
             self.making.kept.iter().filter(|(_, until)| now >= **until).map(|(uid, _)| uid.clone()).collect();
         for uid in over {
             let node = self.ledger.kept_for(&uid).map(|kept| kept.node.clone());
-            if let Some(node) = node.filter(|_| !self.making.starving.values().any(|starving| *starving == uid)) {
+            if let Some(node) = node.filter(|_| !self.making.has_turn(&uid)) {
                 let why = format!("those that were to leave node {node} have not gone in time");
                 self.making.why.insert(uid.clone(), why);
             }
-            self.making.starving.retain(|_, starving| *starving != uid);
             self.end_kept(&uid);
         }
-        if now.saturating_duration_since(self.making.looked) > PAUSE {
+        let all = now.saturating_duration_since(self.making.looked) > PAUSE;
+        if all {
             self.making.looked = now;
-            let mut pools: Vec<String> = self.pools.keys().cloned().collect();
-            if pools.is_empty() {
-                pools.push(crate::allocator::ledger::DEFAULT_POOL.to_owned());
-            }
-            for pool in pools {
-                self.feed(&pool, now);
-            }
         }
-    }
-
-    /// Keeps a place for the first that has waited for long in a pool, unless one has it already.
-    fn feed(&mut self, pool: &str, now: Instant) {
-        if self.making.starving.get(pool).is_some_and(|uid| self.ledger.kept_for(uid).is_some()) {
-            return;
-        }
-        let hungry = |claim: &&Claim, since: Instant| {
-            now.saturating_duration_since(since) >= STARVING
-                && claim.wish.gang.is_none()
-                && !self.binding.contains_key(&claim.uid)
-                && !self.making.hopeless.contains_key(&claim.uid)
-        };
-        let first = self.queue.first_of(pool).find(|(claim, since)| hungry(claim, *since));
-        let Some(claim) = first.map(|(claim, _)| claim.clone()) else { return };
-        if self.ledger.kept_for(&claim.uid).is_some() {
-            return;
-        }
-        match self.ledger.nominate(&claim, self.stuck.avoid(&claim)) {
-            Ok(true) => {
-                self.making.kept.insert(claim.uid.clone(), now + CHOSEN);
-                self.making.starving.insert(pool.to_owned(), claim.uid.clone());
-                self.queue.again(&claim.uid);
-            }
-            Ok(false) | Err(_) => drop(self.making.hopeless.insert(claim.uid, now)),
-        }
+        self.feed(all, now);
     }
 }

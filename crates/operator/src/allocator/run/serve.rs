@@ -86,15 +86,23 @@ impl Allocator {
                     "its gang has not got a place for {needed} members within {} s; it begins anew in a moment",
                     after.as_secs()
                 );
+                self.pass_on(&members);
                 for claim in &members {
-                    self.end_kept(&claim.uid);
                     self.teller.waits(&claim.pod, "GangTimedOut", &text, now);
                 }
                 return;
             }
         }
         let waiting: Vec<&Claim> = members.iter().collect();
-        match gang::place(&mut self.ledger, &waiting, there, needed, self.stuck.avoided()) {
+        let mut found = gang::place(&mut self.ledger, &waiting, there, needed, self.stuck.avoided());
+        // Who waits for places of its own leaves others theirs.
+        if matches!(found, Err(Waiting::Room(_)))
+            && !waiting.iter().any(|claim| self.ledger.kept_for(&claim.uid).is_some())
+            && self.ledger.end_kept_below(&first.wish.pool, first.wish.qos)
+        {
+            found = gang::place(&mut self.ledger, &waiting, there, needed, self.stuck.avoided());
+        }
+        match found {
             Ok(placed) => {
                 for (position, allocation) in placed {
                     if let Some(claim) = members.get(position) {
