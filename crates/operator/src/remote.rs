@@ -3,7 +3,8 @@
 //! A client pod waits behind our gate. For each there is, in its namespace and owned by it: a Secret (named by the webhook in the
 //! pod's annotation) with a token and later an address, a TensorFusionConnection, and a worker pod, which the
 //! [`allocator`](crate::allocator) treats as any pod that wants GPUs. Clients of a workload with a fixed number of workers share
-//! those instead: each uses the one with the fewest clients. When the worker is ready, its address goes into the
+//! those instead: each uses the one with the fewest clients, with a token of its own that is
+//! [made of the workers'](types::Token::for_user). When the worker is ready, its address goes into the
 //! Secret and the gate goes away. A worker that is lost is made anew, and the client's containers find its new address
 //! when they start again. Everything is looked at from scratch each time; what is remembered here is only what watches tell.
 //!

@@ -51,6 +51,21 @@ impl Token {
         ours.len() == theirs.len()
             && std::hint::black_box(ours.iter().zip(theirs).fold(0, |all, (a, b)| all | (a ^ b))) == 0
     }
+
+    /// The token of one of several users: made of its name and this token, which it does not tell. So each has its own, and
+    /// whoever asks for this one needs no list of them. It is right for as long as this token is.
+    #[must_use]
+    pub fn for_user(&self, user: &str) -> Self {
+        let key = blake3::derive_key("tensor-fusion 2026-11-25 token of one user", self.0.as_bytes());
+        Self(format!("{user}.{}", blake3::keyed_hash(&key, user.as_bytes()).to_hex()))
+    }
+
+    /// Whether somebody showed this token, or one that was made of it for a user.
+    #[must_use]
+    pub fn admits(&self, shown: &str) -> bool {
+        let of_user = || shown.rsplit_once('.').is_some_and(|(user, _)| self.for_user(user).matches(shown));
+        self.matches(shown) || of_user()
+    }
 }
 
 impl fmt::Debug for Token {
@@ -80,5 +95,22 @@ mod tests {
             assert!(Token::new(wrong).is_err(), "{wrong}");
         }
         assert!(Token::new("short").unwrap_err().to_string().starts_with("a token of 5 characters"));
+    }
+
+    #[test]
+    fn each_user_has_a_token_that_tells_nothing_of_others() {
+        let token = Token::new("open-sesame-0123").unwrap();
+        let (ali, baba) = (token.for_user("ali"), token.for_user("baba"));
+        assert!(token.admits("open-sesame-0123") && token.admits(ali.reveal()) && token.admits(baba.reveal()));
+        assert!(Token::new(ali.reveal()).is_ok());
+        assert!(
+            ali != baba && !ali.admits(baba.reveal()) && !ali.admits(token.reveal()) && !token.matches(ali.reveal())
+        );
+        let proof = ali.reveal().strip_prefix("ali.").unwrap();
+        let forged = format!("baba.{proof}");
+        let other = Token::new("open-sesame-0124").unwrap().for_user("ali");
+        for wrong in ["", ".", "ali", "ali.", proof, forged.as_str(), other.reveal()] {
+            assert!(!token.admits(wrong), "{wrong}");
+        }
     }
 }

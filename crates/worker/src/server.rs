@@ -337,7 +337,7 @@ impl Shared {
             Err(error) => HelloError::Broken(error),
         };
         if let Some(token) = &self.config.token
-            && !hello.token.as_ref().is_some_and(|shown| token.matches(shown.reveal()))
+            && !hello.token.as_ref().is_some_and(|shown| token.admits(shown.reveal()))
         {
             return Err(refuse(Refusal::Token));
         }

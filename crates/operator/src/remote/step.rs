@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
+use types::Token;
 
 use super::objects::{self, Names};
 use super::worker::{self, Worker};
@@ -125,18 +126,7 @@ pub(super) async fn step(
         _ => None,
     };
     let owners = objects::owned_by(pod, true);
-    // The token of a worker that several clients share is that of its workload.
-    let of_workload = workload::secret_name(&names.workload);
-    let token = match shared.as_deref() {
-        None => None,
-        Some(uid) => match token_of(client, &namespace, &of_workload, uid).await? {
-            Some(token) => Some(token),
-            None => return Ok(()),
-        },
-    };
-    if let Err(error) =
-        ensure_secret(client, &namespace, &names.secret, &owners, pod.uid().as_deref(), token.as_deref()).await
-    {
+    if let Err(error) = ensure_secret(client, &namespace, &names.secret, &owners, pod.uid().as_deref()).await {
         if matches!(error, StepError::NotOurs(_)) {
             let text = format!("the Secret {} is there already, and not this pod's", names.secret);
             teller.waits(pod, "CannotBeServed", text).await;
@@ -194,8 +184,12 @@ pub(super) async fn step(
         return Ok(());
     };
     let mut data = addresses;
-    if let Some(token) = token {
-        data["token"] = token.into();
+    if let Some(workload) = &shared {
+        let secret = workload::secret_name(&names.workload);
+        let Some(token) = token_of(client, &namespace, &secret, workload).await? else { return Ok(()) };
+        // Workers that were made by an operator of before know one token only.
+        let own = worker::takes_tokens_of_clients(&worker).then(|| token.for_user(&pod.uid().unwrap_or_default()));
+        data["token"] = own.as_ref().unwrap_or(&token).reveal().into();
     }
     data["software"] = is_software(client, &worker).await?.to_string().into();
     let patch = json!({"stringData": data});
@@ -233,37 +227,31 @@ fn is_owned(secret: &Secret, uid: Option<&str>) -> bool {
 }
 
 /// The token of a workload's workers, once it is there.
-async fn token_of(client: &Client, namespace: &str, name: &str, workload: &str) -> Result<Option<String>, StepError> {
+async fn token_of(client: &Client, namespace: &str, name: &str, workload: &str) -> Result<Option<Token>, StepError> {
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
     let Some(secret) = secret else { return Ok(None) };
     if !is_owned(&secret, Some(workload)) {
         return Err(StepError::NotOurs(name.to_owned()));
     }
     let token = secret.data.and_then(|mut data| data.remove("token"));
-    Ok(token.and_then(|token| String::from_utf8(token.0).ok()))
+    Ok(token.and_then(|token| String::from_utf8(token.0).ok()).map(Token::shown))
 }
 
-/// Makes a Secret with a token, unless it is there, and its owner's. Without a token, with a random one.
+/// Makes a Secret with a random token, unless it is there, and its owner's.
 pub(super) async fn ensure_secret(
     client: &Client,
     namespace: &str,
     name: &str,
     owners: &serde_json::Value,
     owner: Option<&str>,
-    token: Option<&str>,
 ) -> Result<(), StepError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(there) = secrets.get_opt(name).await? {
         return if is_owned(&there, owner) { Ok(()) } else { Err(StepError::NotOurs(name.to_owned())) };
     }
-    let token = match token {
-        Some(token) => token.to_owned(),
-        None => {
-            let mut bytes = [0; 32];
-            std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-        }
-    };
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let secret: Secret = serde_json::from_value(objects::secret(name, namespace, owners, &token))?;
     match secrets.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(()),

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crd::{GPUPool, names};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use super::objects::CLIENT;
@@ -16,6 +17,9 @@ pub const CONTAINER: &str = "worker";
 pub const PORT: u16 = 8000;
 /// Label: what a worker was made of.
 pub const HASH: &str = "tensor-fusion.ai/pod-template-hash";
+/// Annotation: whose tokens a worker takes besides that of its Secret.
+const TOKENS: &str = "tensor-fusion.ai/tokens";
+const OF_CLIENTS: &str = "clients";
 
 /// Whose a worker is, and what it is called.
 #[derive(Clone, Debug)]
@@ -96,7 +100,7 @@ pub fn pod(
     if let Some(hash) = worker.hash {
         labels[HASH] = hash.into();
     }
-    let mut annotations = json!({(names::REQUEST): json!(wish).to_string()});
+    let mut annotations = json!({(names::REQUEST): json!(wish).to_string(), (TOKENS): OF_CLIENTS});
     if let Some(client) = worker.client {
         annotations[CLIENT] = client.into();
     }
@@ -170,6 +174,12 @@ fn container(position: usize, worker: &Worker<'_>, image: &str, settings: &Setti
         one["imagePullPolicy"] = policy.as_str().into();
     }
     one
+}
+
+/// Whether a worker takes tokens that were made of its own for each client.
+#[must_use]
+pub fn takes_tokens_of_clients(worker: &Pod) -> bool {
+    worker.annotations().get(TOKENS).is_some_and(|of| of == OF_CLIENTS)
 }
 
 /// Whether all of a worker's containers serve.

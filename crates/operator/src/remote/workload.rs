@@ -185,7 +185,7 @@ pub(super) async fn step(
         Ok(wish) => {
             let owners = json!([workload.controller_owner_ref(&())]);
             let secret = secret_name(&name);
-            ensure_secret(client, &namespace, &secret, &owners, workload.uid().as_deref(), None).await?;
+            ensure_secret(client, &namespace, &secret, &owners, workload.uid().as_deref()).await?;
             let change = change(&name, replicas, &hash, workers, clients);
             for worker in &change.delete {
                 ignore_missing(pods.delete(worker, &DeleteParams::default()).await.map(drop))?;

@@ -302,7 +302,10 @@ async fn clients_of_a_workload_share_its_workers_evenly() {
     urls.sort();
     assert_eq!(urls, ["tcp://10.0.0.0:8000/", "tcp://10.0.0.1:8000/"]);
     let token = secret(&cluster, "shared-tf-workers", "token");
-    assert_eq!((token.len(), secret(&cluster, "tensor-fusion-client00", "token")), (64, token));
+    assert_eq!(token.len(), 64);
+    let token = types::Token::new(&token).unwrap();
+    let own = ["tensor-fusion-client00", "tensor-fusion-client10"].map(|name| secret(&cluster, name, "token"));
+    assert!(own[0] != own[1] && own.iter().all(|own| token.admits(own) && !token.matches(own)), "each has its own");
     let ready = |cluster: &Cluster| {
         let status = cluster.get(&format!("{workloads}/shared")).unwrap()["status"].clone();
         status["readyWorkers"] == 2 && status["workerCount"] == 2 && status["phase"] == "Running"
