@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["install"] if !alone => install(&layout),
         ["down"] => down(&layout),
         ["status"] => status(&layout),
-        ["images"] if !alone => import(&layout, &crate::image::for_tests()?),
+        ["images"] if !alone => import(&layout, &crate::image::for_tests()?.files),
         ["build"] => Components::build().map(drop),
         ["restart", name] => restart(&layout, name),
         ["stop", name] => stop(&layout, name),
@@ -115,12 +115,16 @@ pub(crate) fn is_up(layout: &Layout) -> bool {
     layout.processes().iter().all(|name| process::alive(layout, name).is_some())
 }
 
-/// Puts images onto every node.
+/// Puts images onto every node that has not got them.
 pub(crate) fn import(layout: &Layout, archives: &[PathBuf]) -> anyhow::Result<()> {
-    for name in layout.nodes() {
-        archives.iter().try_for_each(|archive| node::import(layout, name, archive))?;
-    }
-    Ok(())
+    let onto = |name| archives.iter().try_for_each(|archive| node::import(layout, name, archive));
+    std::thread::scope(|scope| {
+        let nodes: Vec<_> = layout.nodes().iter().map(|&name| scope.spawn(move || onto(name))).collect();
+        nodes.into_iter().try_for_each(|node| match node.join() {
+            Ok(outcome) => outcome,
+            Err(_) => bail!("the thread that puts images onto a node has panicked"),
+        })
+    })
 }
 
 /// Brings the cluster up and Tensor Fusion onto it, as it stands in the work tree.
@@ -129,7 +133,7 @@ fn install(layout: &Layout) -> anyhow::Result<()> {
     crate::setup::run(&[])?;
     execute(cargo().args(["build", "--workspace", "--release", "--quiet"]))?;
     say("making images");
-    import(layout, &crate::image::for_tests()?)?;
+    import(layout, &crate::image::for_tests()?.files)?;
     say("installing the chart");
     let components = Components::find()?;
     let mut helm = components.administer(layout, "helm");

@@ -6,6 +6,7 @@
 
 mod closure;
 mod oci;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ pub(crate) const PRODUCT: &str = concat!("docker.io/tensor-fusion/tensor-fusion:
 /// A small system with glibc, a shell and CUDA programs, as unmodified images have.
 pub(crate) const PROGRAMS: &str = "docker.io/tensor-fusion/test-programs:1";
 
+/// A Python with Numba and CuPy.
+const PYTHON: &str = "docker.io/tensor-fusion/test-python:1";
+
 /// Programs in the image for tests: statically linked runtimes, and one that brings its runtime as a shared library.
 const TEST_PROGRAMS: [&str; 6] = [
     "vector_add.static-ptx",
@@ -32,6 +36,9 @@ const TEST_PROGRAMS: [&str; 6] = [
     "tenant.static-ptx",
 ];
 
+/// Where a toolkit's are.
+const STUBS: &str = "usr/local/cuda/lib64/stubs";
+
 /// Runs the task.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let folder = arguments.first().map_or_else(|| path("target/images"), PathBuf::from);
@@ -40,15 +47,31 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     product(&folder.join("tensor-fusion.tar"))
 }
 
-/// Makes every image that the cluster's tests need, and returns the archives.
-pub(crate) fn for_tests() -> anyhow::Result<Vec<PathBuf>> {
+/// What the cluster's tests run.
+#[derive(Debug)]
+pub(crate) struct Archives {
+    pub(crate) files: Vec<PathBuf>,
+    /// Why the one with Python is not among them, if it is not.
+    pub(crate) python_missing: Option<String>,
+}
+
+/// Makes every image that the cluster's tests need.
+pub(crate) fn for_tests() -> anyhow::Result<Archives> {
     let folder = path("target/images");
     fs::create_dir_all(&folder)?;
-    let archives = [folder.join("tensor-fusion.tar"), folder.join("test-programs.tar")];
-    let [ours, programs] = &archives;
-    product(ours)?;
-    test_programs(programs)?;
-    Ok(archives.to_vec())
+    let [ours, programs, python] =
+        ["tensor-fusion.tar", "test-programs.tar", "test-python.tar"].map(|file| folder.join(file));
+    product(&ours)?;
+    test_programs(&programs)?;
+    let mut archives = Archives { files: vec![ours, programs], python_missing: None };
+    match python::image(PYTHON, &python) {
+        Ok(()) => {
+            said(&python)?;
+            archives.files.push(python);
+        }
+        Err(error) => archives.python_missing = Some(format!("{error:#}")),
+    }
+    Ok(archives)
 }
 
 /// The image that holds a pod's namespaces on the test cluster: it sleeps.
@@ -105,13 +128,30 @@ fn test_programs(archive: &Path) -> anyhow::Result<()> {
         programs.push(real.clone());
         entries.push(Entry::file(&format!("usr/local/cuda/lib64/{name}"), real, 0o755));
     }
+    // What toolkits bring to link against on a machine without a driver, with the second name that people give it.
+    let stub = archive.with_file_name("stub.so");
+    stub_library(&stub)?;
+    entries.push(Entry::file(&format!("{STUBS}/libcuda.so"), &stub, 0o755));
+    entries.push(Entry::link(&format!("{STUBS}/libcuda.so.1"), "libcuda.so"));
     // Every image with glibc has all of glibc, and our library counts on no more than that.
     programs.push(path("target/release/libtensor_fusion_cuda.so"));
     entries.extend(closure::libraries(&programs)?);
-    let environment = ["LD_LIBRARY_PATH=/usr/local/cuda/lib64"];
+    let environment = [&*format!("LD_LIBRARY_PATH=/{STUBS}:/usr/local/cuda/lib64")];
     let image = Image { name: PROGRAMS, entries, entrypoint: &["/bin/sh"], environment: &environment };
     image.write(archive)?;
     said(archive)
+}
+
+/// A driver that does nothing but say that it is none (`CUDA_ERROR_STUB_LIBRARY`), as NVIDIA's of this kind do.
+fn stub_library(file: &Path) -> anyhow::Result<()> {
+    let source = file.with_extension("c");
+    let functions = ["cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuGetProcAddress", "cuGetProcAddress_v2"];
+    let text: String = functions.iter().map(|name| format!("int {name}(void) {{ return 34; }}\n")).collect();
+    if file.is_file() && fs::read_to_string(&source).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    fs::write(&source, text)?;
+    execute(Command::new("gcc").args(["-shared", "-Wl,-soname,libcuda.so.1", "-o"]).arg(file).arg(source))
 }
 
 fn said(archive: &Path) -> anyhow::Result<()> {

@@ -101,7 +101,7 @@ impl Toolkits {
 }
 
 /// The one `site-packages` directory of a virtual environment.
-fn site_packages(environment: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn site_packages(environment: &str) -> anyhow::Result<PathBuf> {
     let lib = path(&format!(".venv/{environment}/lib"));
     for entry in fs::read_dir(&lib).with_context(|| format!("no `{}`", lib.display()))? {
         let site = entry?.path().join("site-packages");

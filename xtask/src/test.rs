@@ -86,6 +86,9 @@ fn on_cluster<'a>(
         if let Some(reason) = &cluster.without_nodes {
             command.env("TENSOR_FUSION_TEST_NODES_MISSING", reason);
         }
+        if let Some(reason) = &cluster.without_python {
+            command.env("TENSOR_FUSION_TEST_PYTHON_MISSING", reason);
+        }
         Ok(cluster)
     });
     match ready {
@@ -109,6 +112,8 @@ struct Cluster {
     was_up: bool,
     /// Why it has no nodes, if it has none.
     without_nodes: Option<String>,
+    /// Why it has no image with Python and its CUDA clients, if it has none.
+    without_python: Option<String>,
 }
 
 impl Cluster {
@@ -119,8 +124,15 @@ impl Cluster {
             let layout = Layout::whole();
             let was_up = cluster::is_up(&layout);
             let up = cluster::up_in_time(&layout);
-            match up.and_then(|()| cluster::import(&layout, &image::for_tests()?)) {
-                Ok(()) => return Ok(Self { layout, was_up, without_nodes: None }),
+            let images = up.and_then(|()| {
+                let images = image::for_tests()?;
+                cluster::import(&layout, &images.files)?;
+                Ok(images)
+            });
+            match images {
+                Ok(images) => {
+                    return Ok(Self { layout, was_up, without_nodes: None, without_python: images.python_missing });
+                }
                 Err(error) => {
                     say(&format!("no nodes: {error:#}"));
                     // What came of it must not lie about; what was there before is somebody's.
@@ -139,7 +151,7 @@ impl Cluster {
             }
             return Err(error);
         }
-        Ok(Self { layout, was_up, without_nodes: Some(reason) })
+        Ok(Self { layout, was_up, without_nodes: Some(reason), without_python: None })
     }
 }
 

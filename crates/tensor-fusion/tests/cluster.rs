@@ -20,6 +20,7 @@ mod cluster {
     pub(crate) mod nodes;
     pub(crate) mod operators;
     pub(crate) mod pods;
+    pub(crate) mod python;
     pub(crate) mod stand_in;
     pub(crate) mod workloads;
 }
@@ -27,7 +28,9 @@ mod cluster {
 use std::process::ExitCode;
 
 use cluster::case::Case;
-use cluster::{chart, clocks, crowds, faults, hostile, kubernetes, losses, nodes, operators, stand_in, workloads};
+use cluster::{
+    chart, clocks, crowds, faults, hostile, kubernetes, losses, nodes, operators, python, stand_in, workloads,
+};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -45,10 +48,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    if let Some(reason) = kubernetes::without_python() {
+        eprintln!("Python's programs are left out: {reason}");
+    }
     let cases: Vec<Case> = [
         nodes::cases(),
         chart::cases(),
         workloads::cases(),
+        python::cases(),
         crowds::cases(),
         hostile::cases(),
         losses::cases(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::bail;
@@ -17,23 +17,48 @@ const FOLDER: &str = "lib/x86_64-linux-gnu";
 pub(super) fn libraries(programs: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for program in programs {
-        for line in output(Command::new("ldd").arg(program))?.lines() {
-            let mut words = line.split_whitespace();
-            let (Some(name), second, third) = (words.next(), words.next(), words.next()) else { continue };
-            let (path, file) = match (second, third) {
-                // `libm.so.6 => /lib/…/libm.so.6 (0x…)`
-                (Some("=>"), Some("not")) if name.starts_with("libcudart") => continue,
-                (Some("=>"), Some("not")) => {
-                    bail!("`{}` needs {name}, which is not on this machine", program.display())
-                }
-                (Some("=>"), Some(file)) => (format!("{FOLDER}/{name}"), file),
-                // `/lib64/ld-linux-x86-64.so.2 (0x…)`: programs name the loader by its full path.
-                _ if name.starts_with('/') => (name.trim_start_matches('/').to_owned(), name),
-                // `linux-vdso.so.1 (0x…)` is the kernel's.
-                _ => continue,
-            };
-            found.insert(path, fs::canonicalize(file)?);
+        let missing = needed(std::slice::from_ref(program), &mut found)?;
+        if let Some(name) = missing.iter().find(|name| !name.starts_with("libcudart")) {
+            bail!("`{}` needs {name}, which is not on this machine", program.display());
         }
     }
-    Ok(found.into_iter().map(|(path, file)| Entry::file(&path, file, 0o755)).collect())
+    Ok(entries(found, &|_| true))
+}
+
+/// The same for modules of a Python, many at once. What they find among themselves is left out, and so is what only those need
+/// that nobody loads.
+pub(super) fn libraries_outside(own: &Path, modules: &[PathBuf]) -> anyhow::Result<Vec<Entry>> {
+    let mut found = BTreeMap::new();
+    needed(modules, &mut found)?;
+    Ok(entries(found, &|file| !file.starts_with(own)))
+}
+
+fn entries(found: BTreeMap<String, PathBuf>, wanted: &dyn Fn(&Path) -> bool) -> Vec<Entry> {
+    let wanted = found.into_iter().filter(|(_, file)| wanted(file));
+    wanted.map(|(path, file)| Entry::file(&path, file, 0o755)).collect()
+}
+
+/// Adds what the programs need, by its path in an image; the result names what is not there.
+fn needed(programs: &[PathBuf], found: &mut BTreeMap<String, PathBuf>) -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for line in output(Command::new("ldd").args(programs))?.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(name), second, third) = (words.next(), words.next(), words.next()) else { continue };
+        let (path, file) = match (second, third) {
+            // `/programs/one:` goes before what that one needs.
+            _ if !line.starts_with(char::is_whitespace) => continue,
+            // `libm.so.6 => /lib/…/libm.so.6 (0x…)`
+            (Some("=>"), Some("not")) => {
+                missing.push(name.to_owned());
+                continue;
+            }
+            (Some("=>"), Some(file)) => (format!("{FOLDER}/{name}"), file),
+            // `/lib64/ld-linux-x86-64.so.2 (0x…)`: programs name the loader by its full path.
+            _ if name.starts_with('/') => (name.trim_start_matches('/').to_owned(), name),
+            // `linux-vdso.so.1 (0x…)` is the kernel's.
+            _ => continue,
+        };
+        found.insert(path, fs::canonicalize(file)?);
+    }
+    Ok(missing)
 }

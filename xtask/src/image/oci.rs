@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -52,15 +52,20 @@ pub(super) struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Writes the archive, for `ctr images import` and its like.
+    /// Writes the archive, for `ctr images import` and its like, unless it holds just that.
     pub(super) fn write(&self, archive: &Path) -> anyhow::Result<()> {
-        let layer = self.layer()?;
-        let layer_digest = digest(&layer);
-        let environment: Vec<&str> = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-            .iter()
-            .chain(self.environment)
-            .copied()
-            .collect();
+        let entries = self.all_entries();
+        let key = archive.with_extension("key");
+        let now = self.key(&entries)?;
+        if archive.is_file() && fs::read_to_string(&key).is_ok_and(|before| before == now) {
+            return Ok(());
+        }
+        // Twice the same, so that gigabytes need neither memory nor another file: for its digest, and into its place.
+        let mut measured = Measured::default();
+        layer(&entries, &mut measured)?;
+        let (layer_size, layer_digest) = (measured.size, hexadecimal(&measured.digest.finalize()));
+        let usual = (!self.environment.iter().any(|one| one.starts_with("PATH="))).then_some(PATH);
+        let environment: Vec<&str> = usual.iter().chain(self.environment).copied().collect();
         let config = serde_json::to_vec(&json!({
             "created": "1970-01-01T00:00:00Z",
             "architecture": "amd64",
@@ -68,13 +73,15 @@ impl Image<'_> {
             "config": {"Entrypoint": self.entrypoint, "Env": environment, "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
         }))?;
+        let config_digest = digest(&config);
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config_digest, config.len()),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer_size)],
         }))?;
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        let manifest_digest = digest(&manifest);
+        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest_digest, manifest.len());
         let tag = self.name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
         entry["annotations"] = json!({"io.containerd.image.name": self.name, "org.opencontainers.image.ref.name": tag});
         entry["platform"] = json!({"architecture": "amd64", "os": "linux"});
@@ -82,58 +89,111 @@ impl Image<'_> {
 
         // Beside its place and then moved there, so that nobody reads half of it.
         let fresh = archive.with_extension("new");
-        let mut tar = tar::Builder::new(fs::File::create(&fresh)?);
+        let mut tar = tar::Builder::new(BufWriter::new(fs::File::create(&fresh)?));
         for (name, bytes) in [
             ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice()),
             ("index.json".to_owned(), &index),
-            (blob(&digest(&manifest)), &manifest),
-            (blob(&digest(&config)), &config),
-            (blob(&layer_digest), &layer),
+            (blob(&manifest_digest), &manifest),
+            (blob(&config_digest), &config),
         ] {
             append(&mut tar, &name, bytes, 0o644)?;
         }
+        // Its own size is a multiple of what things in a tar file are filled up to.
+        tar.append_data(&mut header(u64::try_from(layer_size)?, 0o644), blob(&layer_digest), std::io::empty())?;
+        layer(&entries, tar.get_mut())?;
         tar.into_inner()?.flush()?;
         fs::rename(&fresh, archive)?;
+        fs::write(key, now)?;
         Ok(())
     }
 
-    fn layer(&self) -> anyhow::Result<Vec<u8>> {
-        let mut entries: BTreeMap<String, &Entry> = BTreeMap::new();
-        let mut folders: BTreeMap<String, Entry> = BTreeMap::new();
+    /// The entries in order, each once, with the folders that hold them.
+    fn all_entries(&self) -> BTreeMap<String, Entry> {
+        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for entry in &self.entries {
-            let mut parent = Path::new(entry.path()).parent();
-            while let Some(folder) = parent.filter(|folder| !folder.as_os_str().is_empty()) {
+            for folder in Path::new(entry.path()).ancestors().skip(1) {
                 let name = folder.to_string_lossy().into_owned();
-                folders.insert(name.clone(), Entry::folder(&name));
-                parent = folder.parent();
-            }
-            entries.insert(entry.path().to_owned(), entry);
-        }
-        for (name, folder) in &folders {
-            entries.entry(name.clone()).or_insert(folder);
-        }
-        let mut tar = tar::Builder::new(Vec::new());
-        for (path, entry) in entries {
-            match entry {
-                Entry::Folder { .. } => {
-                    // A sticky folder for temporary files, as everywhere.
-                    let mode = if path == "tmp" { 0o1777 } else { 0o755 };
-                    let mut header = header(0, mode);
-                    header.set_entry_type(tar::EntryType::Directory);
-                    tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
-                }
-                Entry::File { from, mode, .. } => {
-                    let bytes = fs::read(from).with_context(|| format!("no `{}`", from.display()))?;
-                    append(&mut tar, &path, &bytes, *mode)?;
-                }
-                Entry::Link { to, .. } => {
-                    let mut header = header(0, 0o777);
-                    header.set_entry_type(tar::EntryType::Symlink);
-                    tar.append_link(&mut header, &path, to)?;
+                if !name.is_empty() {
+                    entries.entry(name.clone()).or_insert(Entry::Folder { path: name });
                 }
             }
+            entries.insert(entry.path().to_owned(), entry.clone());
         }
-        Ok(tar.into_inner()?)
+        entries
+    }
+
+    /// Says what an archive was made of, as far as that can be said without reading it all: as `make` does, by time and size.
+    fn key(&self, entries: &BTreeMap<String, Entry>) -> anyhow::Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(format!("{KEY}{:?}{:?}{:?}", self.name, self.entrypoint, self.environment));
+        for entry in entries.values() {
+            hash.update(format!("{entry:?}"));
+            if let Entry::File { from, .. } = entry {
+                let about = fs::metadata(from).with_context(|| format!("no `{}`", from.display()))?;
+                hash.update(format!("{} {:?}", about.len(), about.modified()?));
+            }
+        }
+        Ok(hexadecimal(&hash.finalize()))
+    }
+}
+
+/// What programs are looked for in, where an image does not say.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Another one for each change of how an archive comes of its entries.
+const KEY: &str = "2";
+
+fn layer(entries: &BTreeMap<String, Entry>, into: impl Write) -> anyhow::Result<()> {
+    let mut tar = tar::Builder::new(into);
+    for (path, entry) in entries {
+        match entry {
+            Entry::Folder { .. } => {
+                // A sticky folder for temporary files, as everywhere.
+                let mode = if path == "tmp" { 0o1777 } else { 0o755 };
+                let mut header = header(0, mode);
+                header.set_entry_type(tar::EntryType::Directory);
+                tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+            }
+            Entry::File { from, mode, .. } => {
+                let mut bytes = fs::read(from).with_context(|| format!("no `{}`", from.display()))?;
+                if path.ends_with(".pyc") {
+                    forget_time(&mut bytes);
+                }
+                append(&mut tar, path, &bytes, *mode)?;
+            }
+            Entry::Link { to, .. } => {
+                let mut header = header(0, 0o777);
+                header.set_entry_type(tar::EntryType::Symlink);
+                tar.append_link(&mut header, path, to)?;
+            }
+        }
+    }
+    tar.into_inner()?;
+    Ok(())
+}
+
+/// Python takes a compiled file that tells the source's time, and all times in an image are zero (PEP 552).
+fn forget_time(compiled: &mut [u8]) {
+    if let Some(&mut [_, _, _, _, 0, 0, 0, 0, ref mut time @ ..]) = compiled.first_chunk_mut::<12>() {
+        time.fill(0);
+    }
+}
+
+/// Takes bytes for their digest and number.
+#[derive(Default)]
+struct Measured {
+    digest: Sha256,
+    size: usize,
+}
+
+impl Write for Measured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.digest.update(bytes);
+        self.size += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -152,8 +212,8 @@ fn header(size: u64, mode: u32) -> tar::Header {
     header
 }
 
-fn descriptor(kind: &str, bytes: &[u8]) -> Value {
-    json!({"mediaType": kind, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len()})
+fn descriptor(kind: &str, digest: &str, size: usize) -> Value {
+    json!({"mediaType": kind, "digest": format!("sha256:{digest}"), "size": size})
 }
 
 fn blob(digest: &str) -> String {
@@ -161,5 +221,26 @@ fn blob(digest: &str) -> String {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compiled_python_counts_for_a_source_without_time() {
+        let mut compiled = *b"\xa7\x0d\x0d\x0a\0\0\0\0time\x05\0\0\0code";
+        forget_time(&mut compiled);
+        assert_eq!(&compiled, b"\xa7\x0d\x0d\x0a\0\0\0\0\0\0\0\0\x05\0\0\0code");
+        // Those that go by the source's hash stay.
+        let by_hash = *b"\xa7\x0d\x0d\x0a\x01\0\0\0hashhashcode";
+        let mut compiled = by_hash;
+        forget_time(&mut compiled);
+        assert_eq!(compiled, by_hash);
+    }
 }

@@ -5,7 +5,7 @@
 
 use libtest_mimic::{Failed, Trial};
 
-use super::kubernetes::{kubectl, without_nodes};
+use super::kubernetes::{kubectl, without_nodes, without_python};
 use super::operators::{self, Place};
 
 /// What a case does.
@@ -16,19 +16,25 @@ pub(crate) struct Case {
     name: String,
     run: Run,
     nodes: bool,
+    python: bool,
     operators: Option<Place>,
 }
 
 /// A case of the installed system. An API server, controllers and a scheduler are enough for it.
 pub(crate) fn case(name: impl Into<String>, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Case {
     let (name, run) = (name.into(), Box::new(run));
-    Case { name, run, nodes: false, operators: Some(Place::Installed) }
+    Case { name, run, nodes: false, python: false, operators: Some(Place::Installed) }
 }
 
 impl Case {
     /// Programs run in pods, so it takes real nodes.
     pub(crate) fn on_nodes(self) -> Self {
         Self { nodes: true, ..self }
+    }
+
+    /// Programs of Python run in pods.
+    pub(crate) fn with_python(self) -> Self {
+        Self { python: true, ..self.on_nodes() }
     }
 
     /// It starts operators of its own, in place of the installed ones.
@@ -43,8 +49,8 @@ impl Case {
 
     /// As the test runner wants it; shown as ignored where the cluster lacks what it takes.
     pub(crate) fn trial(self) -> Trial {
-        let Self { name, run, nodes, operators } = self;
-        let ignored = nodes && without_nodes().is_some();
+        let Self { name, run, nodes, python, operators } = self;
+        let ignored = nodes && without_nodes().is_some() || python && without_python().is_some();
         let trial = Trial::test(name, move || {
             if let Some(place) = operators {
                 clean()?;

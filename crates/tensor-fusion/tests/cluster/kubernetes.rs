@@ -11,12 +11,19 @@ use serde_json::Value;
 pub(crate) const SYSTEM: &str = "tensor-fusion-system";
 /// The image with the test programs.
 pub(crate) const PROGRAMS: &str = "tensor-fusion/test-programs:1";
+/// The image with a Python, Numba and CuPy.
+pub(crate) const PYTHON: &str = "tensor-fusion/test-python:1";
 /// Long enough for a pod on a busy machine of two cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why there are no nodes, if there are none.
 pub(crate) fn without_nodes() -> Option<String> {
     std::env::var("TENSOR_FUSION_TEST_NODES_MISSING").ok()
+}
+
+/// Why there is no image with Python and its CUDA clients, if there is none.
+pub(crate) fn without_python() -> Option<String> {
+    std::env::var("TENSOR_FUSION_TEST_PYTHON_MISSING").ok()
 }
 
 /// Where the way to the API server is written.

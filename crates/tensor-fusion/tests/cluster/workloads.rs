@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("workload::hami_manifests_run_unchanged", hami_manifests_run_unchanged).on_nodes(),
         case("workload::a_remote_pod_computes_over_the_network", a_remote_pod_computes_over_the_network).on_nodes(),
         case("workload::clients_are_told_that_a_gpu_is_software", clients_are_told_that_a_gpu_is_software).on_nodes(),
+        case("workload::a_toolkit_in_the_image_is_in_nobodys_way", a_toolkit_in_the_image_is_in_nobodys_way).on_nodes(),
         case("workload::nvidia_smi_shows_the_vgpu", nvidia_smi_shows_the_vgpu).on_nodes(),
         case("workload::no_more_pods_run_than_fit", no_more_pods_run_than_fit),
         case("workload::plain_gpus_become_vgpus_and_back", plain_gpus_become_vgpus_and_back).on_nodes(),
@@ -24,8 +25,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A Job of one pod that runs one program.
+/// A Job of one pod that runs one of the test programs.
 pub(crate) fn job(name: &str, metadata: &str, command: &str, resources: &str) -> String {
+    job_of(PROGRAMS, name, metadata, command, resources)
+}
+
+/// The same of another image.
+pub(crate) fn job_of(image: &str, name: &str, metadata: &str, command: &str, resources: &str) -> String {
     format!(
         "apiVersion: batch/v1
 kind: Job
@@ -39,7 +45,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: main
-        image: {PROGRAMS}
+        image: {image}
         imagePullPolicy: Never
         command: {command}
         resources: {resources}
@@ -195,6 +201,22 @@ fn clients_are_told_that_a_gpu_is_software() -> Result<(), Failed> {
         "test -x $TENSOR_FUSION_CLIENT/bin/ptxas && test -r $TENSOR_FUSION_CLIENT/python/sitecustomize.py && echo both";
     apply(&job("files", &wish(""), &format!("[/bin/sh, -c, '{look}']"), "{}"))?;
     prints("files", "both")?;
+    Ok(())
+}
+
+/// The image's own `LD_LIBRARY_PATH` leads to a `libcuda.so.1` that is no driver, as toolkits have one to link against.
+fn a_toolkit_in_the_image_is_in_nobodys_way() -> Result<(), Failed> {
+    let work =
+        "[/bin/sh, -c, 'echo $LD_LIBRARY_PATH; /programs/vector_add.static-ptx; /programs/vector_add.shared-ptx']";
+    let without = work.replace("shared-ptx'", "shared-ptx || true'");
+    apply(&job("stubbed", "{}", &without, "{}"))?;
+    let pod = prints("stubbed", "/usr/local/cuda/lib64/stubs:")?;
+    let log = kubectl(&format!("logs {pod}"))?;
+    assert_eq!(log.matches("cudaErrorStubLibrary").count(), 2, "{log}");
+    apply(&job("toolkit", &wish(""), work, "{}"))?;
+    let pod = prints("toolkit", "/usr/local/cuda/lib64/stubs:")?;
+    let log = kubectl(&format!("logs {pod}"))?;
+    assert_eq!(log.matches("vector_add: ok").count(), 2, "{log}");
     Ok(())
 }
 
