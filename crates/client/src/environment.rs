@@ -5,11 +5,9 @@
 //! the webhook only says where our files are, the node agent puts a file beside the pod's sockets, and this, which the loader
 //! calls in every program of the container that uses glibc, sets what `tensor-fusion run` sets elsewhere. Guests leave the
 //! environment of their process alone otherwise: here no other thread is there yet, and the program has not looked.
-//!
-//! What is set already stays as it is, but for caches: machine code for NVIDIA's processors is in those.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 
 use types::handover;
 
@@ -47,32 +45,7 @@ fn variables(
     if !software && !socket.is_some_and(|file| exists(&file)) {
         return Vec::new();
     }
-    let mut all: Vec<(&'static str, OsString)> = Vec::new();
-    let given = |name: &str| set(name).filter(|value| !value.is_empty());
-    let ptxas = files.join("bin/ptxas");
-    let switches = handover::SWITCHES.map(|(name, value)| (name, OsStr::new(value)));
-    for (name, value) in switches.into_iter().chain(handover::PTXAS.map(|name| (name, ptxas.as_os_str()))) {
-        if given(name).is_none() {
-            all.push((name, value.to_owned()));
-        }
-    }
-    let python = files.join("python");
-    let theirs = given("PYTHONPATH");
-    if !theirs.as_ref().is_some_and(|theirs| std::env::split_paths(theirs).any(|folder| folder == python)) {
-        let mut value = python.into_os_string();
-        if let Some(theirs) = theirs {
-            value.push(":");
-            value.push(theirs);
-        }
-        all.push(("PYTHONPATH", value));
-    }
-    for (name, usual) in handover::CACHES {
-        let home = || given("HOME").map(|home| PathBuf::from(home).join(usual));
-        // A program started by a program has ours already.
-        let cache = given(name).map(PathBuf::from).or_else(home).filter(|cache| !cache.ends_with(handover::OWN_CACHE));
-        all.extend(cache.map(|cache| (name, cache.join(handover::OWN_CACHE).into_os_string())));
-    }
-    all
+    handover::variables(files, set)
 }
 
 #[cfg(test)]
@@ -98,23 +71,7 @@ mod tests {
 
     #[test]
     fn on_a_software_gpu_clients_are_told_to_hand_over_ptx() {
-        let set = ask(
-            &[SOCKET, ("HOME", "/h"), ("PYTHONPATH", "/image"), ("TRITON_PTXAS_PATH", "/mine")],
-            "/run/vgpu/software",
-        );
-        assert_eq!(set["CUPY_COMPILE_WITH_PTX"], "1");
-        assert_eq!(set["PYTHONPATH"], "/opt/t/python:/image");
-        assert_eq!(set["TRITON_PTXAS_BLACKWELL_PATH"], "/opt/t/bin/ptxas");
-        assert_eq!(set["CUPY_CACHE_DIR"], "/h/.cupy/kernel_cache/tensor-fusion");
-        assert!(!set.contains_key("TRITON_PTXAS_PATH"), "what somebody has set stays");
-        assert_eq!(ask(&[(SOFTWARE_VARIABLE, "true")], "")["PYTHONPATH"], "/opt/t/python");
-    }
-
-    #[test]
-    fn a_program_that_a_program_starts_gets_nothing_twice() {
-        let first = ask(&[SOCKET, ("HOME", "/h")], "/run/vgpu/software");
-        let mut again: Vec<(&str, &str)> = first.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        again.extend([SOCKET, ("HOME", "/h")]);
-        assert!(ask(&again, "/run/vgpu/software").is_empty());
+        assert_eq!(ask(&[SOCKET], "/run/vgpu/software")["PYTHONPATH"], "/opt/t/python");
+        assert_eq!(ask(&[(SOFTWARE_VARIABLE, "true")], "")["CUPY_COMPILE_WITH_PTX"], "1");
     }
 }

@@ -1,17 +1,9 @@
 //! What a program finds in its environment: our `libcuda.so.1`, where its vGPU is, and, on a software GPU, whatever
-//! makes CUDA's clients hand over PTX instead of machine code for NVIDIA's processors.
-//!
-//! | client | by default | what we set |
-//! |---|---|---|
-//! | CuPy | NVRTC makes machine code | `CUPY_COMPILE_WITH_PTX`, a cache of its own |
-//! | Numba (numba-cuda) | nvJitLink makes machine code | a `sitecustomize` that hides nvJitLink, a cache of its own |
-//! | Triton, `torch.compile` | `ptxas` makes machine code | `TRITON_PTXAS_PATH` and the like, a cache of its own |
-//!
-//! A variable that the user has set stays as it is, except for caches, which get a folder of ours inside.
+//! makes CUDA's clients hand over PTX instead of machine code for NVIDIA's processors ([`handover`]).
 
 use std::{
     collections::BTreeMap,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     io,
@@ -49,67 +41,19 @@ pub(crate) struct Surroundings {
 
 /// The variables of a program, on top of ours.
 pub(crate) fn variables(folder: &Folder, about: &Surroundings) -> Result<BTreeMap<OsString, OsString>, Failed> {
-    let files = install(folder, &library()?)?;
-    Ok(Setter { set: BTreeMap::new(), ours: &|name| std::env::var_os(name) }.all(&files, about))
+    Ok(given(&install(folder, &library()?)?, about, &|name| std::env::var_os(name)))
 }
 
-struct Setter<'a> {
-    set: BTreeMap<OsString, OsString>,
-    ours: &'a dyn Fn(&str) -> Option<OsString>,
-}
-
-impl Setter<'_> {
-    fn all(mut self, files: &Path, about: &Surroundings) -> BTreeMap<OsString, OsString> {
-        self.set("TENSOR_FUSION_CONNECT", &about.connect);
-        if let Some(token) = &about.token {
-            self.set(token::VARIABLE, token.reveal());
-        }
-        self.in_front("LD_LIBRARY_PATH", &files.join("lib"));
-        if about.software {
-            self.set("TENSOR_FUSION_SOFT_CC", about.capability.to_string());
-            for (name, value) in handover::SWITCHES {
-                self.default(name, value);
-            }
-            let ptxas = files.join("bin").join("ptxas");
-            for name in handover::PTXAS {
-                self.default(name, &ptxas);
-            }
-            self.in_front("PYTHONPATH", &files.join("python"));
-            for (name, theirs) in handover::CACHES {
-                self.own_cache(name, theirs);
-            }
-        }
-        self.set
+fn given(files: &Path, about: &Surroundings, ours: &dyn Fn(&str) -> Option<OsString>) -> BTreeMap<OsString, OsString> {
+    let mut all = vec![("TENSOR_FUSION_CONNECT", OsString::from(&about.connect))];
+    all.extend(about.token.as_ref().map(|token| (token::VARIABLE, token.reveal().into())));
+    let libraries = handover::in_front(&files.join("lib"), ours("LD_LIBRARY_PATH"));
+    all.extend(libraries.map(|list| ("LD_LIBRARY_PATH", list)));
+    if about.software {
+        all.push(("TENSOR_FUSION_SOFT_CC", about.capability.to_string().into()));
+        all.extend(handover::variables(files, ours));
     }
-
-    fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        self.set.insert(OsString::from(name), value.as_ref().to_owned());
-    }
-
-    fn default(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        if (self.ours)(name).is_none() {
-            self.set(name, value);
-        }
-    }
-
-    fn in_front(&mut self, name: &str, folder: &Path) {
-        let mut value = folder.as_os_str().to_owned();
-        if let Some(rest) = (self.ours)(name).filter(|rest| !rest.is_empty()) {
-            value.push(":");
-            value.push(rest);
-        }
-        self.set(name, value);
-    }
-
-    /// A cache beside the one for NVIDIA's GPUs: what is in there is machine code.
-    fn own_cache(&mut self, name: &str, theirs: &str) {
-        let home = || (self.ours)("HOME").map(|home| PathBuf::from(home).join(theirs));
-        let cache = (self.ours)(name).map(PathBuf::from).or_else(home);
-        // A run inside a run has ours already.
-        if let Some(cache) = cache.filter(|cache| !cache.ends_with(handover::OWN_CACHE)) {
-            self.set(name, cache.join(handover::OWN_CACHE));
-        }
-    }
+    all.into_iter().map(|(name, value)| (OsString::from(name), value)).collect()
 }
 
 /// Our library's file.
@@ -179,7 +123,7 @@ mod tests {
             software,
             capability: Capability { major: 12, minor: 0 },
         };
-        let set = Setter { set: BTreeMap::new(), ours: &lookup }.all(Path::new("/f"), &about);
+        let set = given(Path::new("/f"), &about, &lookup);
         let text = |value: OsString| value.into_string().unwrap();
         set.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
@@ -197,19 +141,10 @@ mod tests {
 
     #[test]
     fn a_software_gpu_gets_what_makes_clients_hand_over_ptx() {
-        let set = environment(true, &[("HOME", "/h"), ("CUPY_CACHE_DIR", "/c"), ("TRITON_PTXAS_PATH", "/mine")]);
+        let set = environment(true, &[("HOME", "/h"), ("LD_LIBRARY_PATH", "/f/lib:/x")]);
         assert_eq!(set["TENSOR_FUSION_SOFT_CC"], "12.0");
         assert_eq!(set["CUPY_COMPILE_WITH_PTX"], "1");
-        assert_eq!(set["CUPY_CACHE_DIR"], "/c/tensor-fusion");
-        assert_eq!(set["NUMBA_CACHE_DIR"], "/h/.cache/numba/tensor-fusion");
         assert_eq!(set["PYTHONPATH"], "/f/python");
-        assert_eq!(set["TRITON_PTXAS_BLACKWELL_PATH"], "/f/bin/ptxas");
-        assert!(!set.contains_key("TRITON_PTXAS_PATH"), "what the user has set stays");
-    }
-
-    #[test]
-    fn a_run_inside_a_run_adds_nothing_to_caches() {
-        let set = environment(true, &[("HOME", "/h"), ("CUPY_CACHE_DIR", "/c/tensor-fusion")]);
-        assert!(!set.contains_key("CUPY_CACHE_DIR"));
+        assert!(!set.contains_key("LD_LIBRARY_PATH"), "it is in front already");
     }
 }
