@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use cuda::{CuError, CuResult, Driver, Sink, TicketId};
 use parking_lot::Mutex;
+use wire::hello::HelloError;
 
 /// The open driver.
 pub(crate) struct State {
@@ -105,7 +106,9 @@ fn remote(endpoint: &str, sink: Arc<dyn Sink>) -> CuResult<Arc<dyn Driver>> {
         Ok(remote) => Ok(Arc::new(remote)),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "no connection to a vGPU");
-            Err(CuError::DEVICE_UNAVAILABLE)
+            // CUDA's words for it are "operation not permitted"; "busy or unavailable" would be looked into elsewhere.
+            let forbidden = matches!(error, wire::ConnectError::NoSession { source: HelloError::WrongToken, .. });
+            Err(if forbidden { CuError::NOT_PERMITTED } else { CuError::DEVICE_UNAVAILABLE })
         }
     }
 }

@@ -103,9 +103,19 @@ fn answer(wanted: &Wanted, look: impl FnOnce() -> Result<Machine, String>) -> Re
     }
 }
 
+/// Lets our library say why it has no GPU to show: a number says little, and who asks `nvidia-smi` wants to know.
+#[expect(unsafe_code, reason = "the environment is the whole process's")]
+fn tell_why() {
+    if std::env::var_os("TENSOR_FUSION_LOG").is_none() {
+        // SAFETY: nothing has started a thread yet.
+        unsafe { std::env::set_var("TENSOR_FUSION_LOG", "error") };
+    }
+}
+
 /// Answers the command line on standard output.
 #[must_use]
 pub fn main() -> ExitCode {
+    tell_why();
     let text = parse(std::env::args().skip(1)).and_then(|wanted| answer(&wanted, nvml::look));
     match text {
         // A reader that has seen enough is no failure of ours.

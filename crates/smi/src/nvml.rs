@@ -162,8 +162,7 @@ fn text(buffer: &[c_char]) -> String {
 /// Asks NVML.
 pub(crate) fn look() -> Result<Machine, String> {
     let library = Library::open()?;
-    call!(library, c"nvmlInit_v2",)
-        .map_err(|error| format!("no vGPU can be reached ({error}): `TENSOR_FUSION_LOG=warn nvidia-smi` says why"))?;
+    call!(library, c"nvmlInit_v2",).map_err(|error| format!("no vGPU can be reached ({error})"))?;
     let mut version = [0; 80];
     call!(library, c"nvmlSystemGetDriverVersion", version.as_mut_ptr() => *mut c_char, 80 => c_uint)?;
     let mut cuda: c_int = 0;

@@ -9,11 +9,14 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus},
+    time::Duration,
 };
 
 use anyhow::Context;
 use clap::Args;
 use types::{Bytes, Capability, Qos, Request, Tflops, Token, Vendor, VgpuId};
+use wire::Endpoint;
+use wire::hello::{self, Hello, HelloError};
 
 use crate::{
     environment::{self, Surroundings},
@@ -145,9 +148,12 @@ impl Run {
             None => Node::running_or_started(folder, &|text| self.say(text))?,
             Some(Peer(address)) => {
                 let token = token::given(self.token_file.as_deref())?;
-                let node = Node { address: address.clone(), token: token.clone() };
-                if !node.answers()? {
+                if is_worker(address, token.as_ref())? {
                     return Ok(self.worker(address, token));
+                }
+                let node = Node { address: address.clone(), token };
+                if !node.answers()? {
+                    return Err(Failed::new(format!("what answers at `{address}` is neither a node nor a worker")));
                 }
                 node
             }
@@ -172,7 +178,7 @@ impl Run {
         Ok(Granted { about, held: Some((node, holding)) })
     }
 
-    /// What answers is no node: it is taken for a worker, which the program's first CUDA call finds out.
+    /// The program will connect to it by itself.
     fn worker(&self, address: &Address, token: Option<Token>) -> Granted {
         if self.vram.is_some() || self.tflops.is_some() || self.gpus != 1 {
             eprintln!("warning: `{address}` is no node: the limits are those that its worker was started with");
@@ -187,6 +193,33 @@ impl Run {
     fn name(&self) -> String {
         let name = self.program.first().map(std::path::Path::new).and_then(|path| path.file_name());
         name.unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+/// How long whoever is elsewhere may take to be reached, and then to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a worker is there that will take the program; `false` when it is something else, as a node is.
+///
+/// # Errors
+/// Nobody is there, or it is a worker that will not take the program: said now, because the program will get a number.
+fn is_worker(address: &Address, token: Option<&Token>) -> Result<bool, Failed> {
+    let endpoint: Endpoint = address.to_string().parse()?;
+    let socket = match endpoint.connect(PATIENCE) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return Err(Failed::new(format!("nobody can be reached at `{address}`: {error}"))
+                .hint("is the node (`tensor-fusion up --listen`) or the worker there running?"));
+        }
+    };
+    let hello = Hello { token: token.cloned(), ..Hello::new()? };
+    match hello::ask(&socket, &hello, PATIENCE) {
+        Ok(()) => Ok(true),
+        Err(error @ HelloError::WrongToken) => Err(Failed::new(format!("no vGPU at `{address}`: {error}"))
+            .hint("`--token-file FILE` names the file that holds the worker's token")),
+        Err(error @ HelloError::Refused(_)) => Err(Failed::new(format!("no vGPU at `{address}`: {error}"))),
+        // A node answers that this is no HTTP, or hangs up.
+        Err(_) => Ok(false),
     }
 }
 

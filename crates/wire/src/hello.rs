@@ -7,7 +7,8 @@
 //! 8 bytes "TNSRFUSN"   u16 protocol version   u16 status   u64 length of the body
 //! ```
 //!
-//! Status is 0 for a hello and a welcome; otherwise the body is the reason for a refusal, as text.
+//! Status is 0 for a hello and a welcome. A client that only asks whether it would be taken says hello with status 1, and is
+//! answered without a body. Any other status is a refusal's, whose body is the reason as text.
 
 use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
@@ -71,14 +72,18 @@ pub enum Refusal {
     ComeAgain,
 }
 
+/// The status of [`Refusal::Token`].
+const WRONG_TOKEN: u16 = 2;
 /// The status of [`Refusal::ComeAgain`].
 const COME_AGAIN: u16 = 7;
+/// The status of a hello that only asks.
+const ASKS: u16 = 1;
 
 impl Refusal {
     fn status(&self) -> u16 {
         match self {
             Self::Version(_) => 1,
-            Self::Token => 2,
+            Self::Token => WRONG_TOKEN,
             Self::Full(_) => 3,
             Self::Driver(_) => 4,
             Self::Malformed => 5,
@@ -109,6 +114,9 @@ pub enum HelloError {
     /// The peer speaks another version, or has refused us.
     #[error("refused by the worker: {0}")]
     Refused(String),
+    /// The worker wants another token.
+    #[error("refused by the worker: {}", Refusal::Token)]
+    WrongToken,
     /// The worker is about to be ready.
     #[error("the worker did not get ready in time")]
     ComeAgain,
@@ -145,12 +153,37 @@ impl Hello {
 /// The worker refuses, is something else, or does not answer in time.
 pub fn greet(transport: &dyn Transport, hello: &Hello, patience: Duration) -> Result<Welcome, HelloError> {
     let deadline = Instant::now() + patience;
+    let length = say(transport, hello, 0, deadline)?;
+    let welcome = receive_body(transport, bounded(length, MAX_WELCOME)?, deadline)?;
+    let welcome = crate::encoding::take_value(&mut &*welcome).map_err(|_| HelloError::NotOurs)?;
+    transport.set_receive_timeout(None)?;
+    Ok(welcome)
+}
+
+/// Asks whether whoever is there is a worker that would take us. It opens no GPU for that, and its log tells nothing of us but why
+/// it would not.
+///
+/// # Errors
+/// The worker would refuse, is something else, or does not answer in time.
+pub fn ask(transport: &dyn Transport, hello: &Hello, patience: Duration) -> Result<(), HelloError> {
+    match say(transport, hello, ASKS, Instant::now() + patience) {
+        // By the time that we really come it has.
+        Ok(_) | Err(HelloError::ComeAgain) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says hello; the length of what follows when the answer is yes.
+fn say(transport: &dyn Transport, hello: &Hello, status: u16, deadline: Instant) -> Result<usize, HelloError> {
     let mut body = Vec::new();
     crate::encoding::put_value(hello, &mut body);
-    send(transport, 0, &body)?;
+    send(transport, status, &body)?;
     let prefix = receive_prefix(transport, deadline)?;
     if prefix.status == COME_AGAIN {
         return Err(HelloError::ComeAgain);
+    }
+    if prefix.status == WRONG_TOKEN {
+        return Err(HelloError::WrongToken);
     }
     if prefix.status != 0 {
         let reason = receive_body(transport, prefix.length.min(MAX_HELLO), deadline)?;
@@ -161,17 +194,23 @@ pub fn greet(transport: &dyn Transport, hello: &Hello, patience: Duration) -> Re
         let theirs = prefix.version;
         return Err(HelloError::Refused(format!("it speaks protocol version {theirs}, we speak {PROTOCOL_VERSION}")));
     }
-    let welcome = receive_body(transport, bounded(prefix.length, MAX_WELCOME)?, deadline)?;
-    let welcome = crate::encoding::take_value(&mut &*welcome).map_err(|_| HelloError::NotOurs)?;
-    transport.set_receive_timeout(None)?;
-    Ok(welcome)
+    Ok(prefix.length)
+}
+
+/// What a client has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Who it is.
+    pub hello: Hello,
+    /// It only wants to know whether it would be taken; the answer is [`refuse`] or [`agree`].
+    pub only_asks: bool,
 }
 
 /// The worker's first part: waits for a hello that it can understand. Everything else has been answered.
 ///
 /// # Errors
 /// The peer is something else, another version, or too slow.
-pub fn listen(transport: &dyn Transport, patience: Duration) -> Result<Hello, HelloError> {
+pub fn listen(transport: &dyn Transport, patience: Duration) -> Result<Said, HelloError> {
     let deadline = Instant::now() + patience;
     let prefix = receive_prefix(transport, deadline)?;
     let refuse = |refusal: Refusal| {
@@ -196,7 +235,15 @@ pub fn listen(transport: &dyn Transport, patience: Duration) -> Result<Hello, He
         return Err(refuse(Refusal::Version(text)));
     }
     transport.set_receive_timeout(None)?;
-    Ok(hello)
+    Ok(Said { hello, only_asks: prefix.status == ASKS })
+}
+
+/// Tells a client that only asks that it would be taken.
+///
+/// # Errors
+/// The connection is broken.
+pub fn agree(transport: &dyn Transport) -> io::Result<()> {
+    send(transport, 0, &[])
 }
 
 /// The worker's second part.

@@ -10,7 +10,7 @@ use cuda::{CuResult, Driver, Ordinal, ProcessUsage, Sink};
 use limiter::{Account, Limited, Share};
 use parking_lot::{Condvar, Mutex};
 use types::Token;
-use wire::hello::{self, Hello, HelloError, Refusal};
+use wire::hello::{self, Hello, HelloError, Refusal, Said};
 use wire::transport::{LOOK_FOR_LOST, Transport, end_if_lost};
 use wire::{Endpoint, Listener};
 
@@ -316,7 +316,8 @@ impl Shared {
     fn admit(&self, transport: &Arc<dyn Transport>, number: u64) -> Option<Arc<Session>> {
         let guarded = std::panic::AssertUnwindSafe(|| self.try_admit(transport, number));
         match std::panic::catch_unwind(guarded) {
-            Ok(Ok(session)) => return Some(session),
+            Ok(Ok(Some(session))) => return Some(session),
+            Ok(Ok(None)) => {}
             Ok(Err(error)) => {
                 let reason: &dyn std::error::Error = &error;
                 let cause = reason.source().map(ToString::to_string);
@@ -328,10 +329,11 @@ impl Shared {
         None
     }
 
-    fn try_admit(&self, transport: &Arc<dyn Transport>, number: u64) -> Result<Arc<Session>, HelloError> {
-        let hello = hello::listen(&**transport, self.config.handshake_timeout);
+    /// The session of a client that is taken; none for one that only asked.
+    fn try_admit(&self, transport: &Arc<dyn Transport>, number: u64) -> Result<Option<Arc<Session>>, HelloError> {
+        let said = hello::listen(&**transport, self.config.handshake_timeout);
         self.forget_stranger(number);
-        let hello = hello?;
+        let Said { hello, only_asks } = said?;
         let refuse = |refusal: Refusal| match hello::refuse(&**transport, &refusal) {
             Ok(()) => HelloError::Refuse(refusal),
             Err(error) => HelloError::Broken(error),
@@ -346,6 +348,10 @@ impl Shared {
         }
         let limit = self.config.max_sessions;
         let place = Place::take(&self.sessions, limit).ok_or_else(|| refuse(Refusal::Full(limit)))?;
+        if only_asks {
+            hello::agree(&**transport)?;
+            return Ok(None);
+        }
         let outlet = Arc::new(Outlet::new(Arc::clone(transport)));
         let sink: Arc<dyn Sink> = Arc::clone(&outlet) as _;
         let opened = (self.config.open)(&hello, sink).and_then(|driver| Limited::new(driver, &self.share, hello.pid));
@@ -364,6 +370,6 @@ impl Shared {
         hello::welcome(&**transport, driver.info())?;
         let (pid, client) = (hello.pid, hello.client.escape_debug().take(80).collect::<String>());
         tracing::info!(pid, client, "a client has come");
-        Ok(Arc::new(Session::new(Arc::new(driver), outlet, pid, place)))
+        Ok(Some(Arc::new(Session::new(Arc::new(driver), outlet, pid, place))))
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use cuda::Driver;
 use cuda::types::nvml::nvmlDevice_t;
 use cuda::types::{Name, Out, Text};
+use cuda::{CuError, Driver};
 
 use super::{Device, NvmlError, NvmlResult, pci, uuid_text};
 use crate::state;
@@ -23,7 +23,10 @@ pub(super) fn driver() -> NvmlResult<&'static Arc<dyn Driver>> {
 
 /// `nvmlInit`, `nvmlInit_v2`
 pub(crate) fn init() -> NvmlResult {
-    state::open().map_err(|_| NvmlError::DRIVER_NOT_LOADED)?;
+    state::open().map_err(|error| match error {
+        CuError::NOT_PERMITTED => NvmlError::NO_PERMISSION,
+        _ => NvmlError::DRIVER_NOT_LOADED,
+    })?;
     STARTED.fetch_add(1, Ordering::AcqRel);
     Ok(())
 }

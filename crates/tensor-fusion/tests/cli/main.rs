@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails by panicking")]
 
 mod bench;
+mod elsewhere;
 mod install_client;
 mod node;
 mod run;

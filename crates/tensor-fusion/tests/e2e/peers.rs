@@ -2,13 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::{Failed, Trial};
 
 use super::crashes::endless;
 use super::process::{PATIENCE, run};
 use super::programs::find;
-use super::server::Server;
+use super::server::{Server, binary, isolate, library_directory, scratch};
 
 /// The first bytes of a hello that no version may change: magic, version, status, length of the body.
 fn prefix(version: u16, length: u64) -> Vec<u8> {
@@ -108,12 +110,39 @@ fn silent_peers() -> Result<(), Failed> {
     Ok(())
 }
 
+/// A program sees a number; who looks finds the reason.
+fn wrong_token() -> Result<(), Failed> {
+    let file = scratch("token").join("token");
+    std::fs::write(&file, "open-sesame-0123456789")?;
+    let server = Server::with_token("512MiB", &file)?;
+    let client = |program: &Path, token: &str| -> Result<Command, String> {
+        let mut command = Command::new(program);
+        isolate(&mut command);
+        command.env("LD_LIBRARY_PATH", library_directory()).env("TENSOR_FUSION_TOKEN", token);
+        command.env("TENSOR_FUSION_CONNECT", format!("tcp://{}", server.address()?)).env_remove("TENSOR_FUSION_LOG");
+        Ok(command)
+    };
+    let program = find("vector_add", "static-ptx")?.file;
+    let (wrong, reason) = ("open-sesame-9876543210", "the token is missing or wrong");
+    let quiet = run(client(&program, wrong)?, PATIENCE)?.expect_code(1)?;
+    assert!(quiet.stderr.contains("cudaErrorNotPermitted") && !quiet.stderr.contains("token"), "{}", quiet.stderr);
+    let mut command = client(&program, wrong)?;
+    command.env("TENSOR_FUSION_LOG", "error");
+    let loud = run(command, PATIENCE)?.expect_code(1)?;
+    assert!(loud.stderr.contains(reason) && !loud.stderr.contains("sesame"), "{}", loud.stderr);
+    let shown = run(client(&binary().with_file_name("nvidia-smi"), wrong)?, PATIENCE)?.expect_code(9)?;
+    assert!(shown.stderr.contains(reason) && shown.stderr.contains("answered 4"), "{}", shown.stderr);
+    run(client(&program, "open-sesame-0123456789")?, PATIENCE)?.success()?;
+    Ok(())
+}
+
 /// The cases.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("garbage on a worker's port is turned away", garbage),
         Trial::test("a promise of 2^63 bytes is turned away", impossible_lengths),
         Trial::test("a peer of another protocol version is told so", other_version),
+        Trial::test("a wrong token is told where people look", wrong_token),
         Trial::test("silent peers keep nobody waiting", silent_peers),
     ]
 }

@@ -27,11 +27,16 @@ pub(crate) fn library_directory() -> PathBuf {
         .clone()
 }
 
+/// Holds every directory of [`scratch`]; removed at the end.
+pub(crate) fn all_scratch() -> PathBuf {
+    std::env::temp_dir().join(format!("tensor-fusion-e2e-{}", std::process::id()))
+}
+
 /// A fresh directory for one purpose.
 pub(crate) fn scratch(purpose: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let directory = std::env::temp_dir().join(format!("tensor-fusion-e2e-{}-{number}-{purpose}", std::process::id()));
+    let directory = all_scratch().join(format!("{number}-{purpose}"));
     std::fs::remove_dir_all(&directory).ok();
     std::fs::create_dir_all(&directory).expect("the temporary directory is writable");
     directory
@@ -59,6 +64,11 @@ impl Server {
     pub(crate) fn native(vram: &str) -> Result<Self, String> {
         let library = library_directory().join("libcuda.so.1");
         Self::start("tcp://127.0.0.1:0", vram, &["--driver".as_ref(), library.as_ref()])
+    }
+
+    /// Starts a worker that serves those who show what is in a file.
+    pub(crate) fn with_token(vram: &str, file: &Path) -> Result<Self, String> {
+        Self::start("tcp://127.0.0.1:0", vram, &["--token-file".as_ref(), file])
     }
 
     fn start(listen: &str, vram: &str, more: &[&Path]) -> Result<Self, String> {
