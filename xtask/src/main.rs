@@ -11,6 +11,7 @@ mod cluster;
 mod demo;
 mod docs;
 mod image;
+mod old_glibc;
 mod programs;
 mod setup;
 mod sizes;

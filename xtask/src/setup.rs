@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::programs;
 use crate::workspace::{install_packages, path, run as execute, say, succeeds};
+use crate::{old_glibc, programs};
 
 /// Programs that must be on the `PATH`, and the Debian packages that hold them.
 const NEEDED: &[(&str, &str)] = &[("gcc", "gcc"), ("g++", "g++"), ("python3", "python3"), ("git", "git")];
@@ -22,7 +22,8 @@ pub(crate) fn run(_: &[String]) -> anyhow::Result<()> {
     environment("cuda13")?;
     environment("cuda12")?;
     let toolkits = Toolkits::prepare()?;
-    programs::build_all(&toolkits)
+    programs::build_all(&toolkits)?;
+    old_glibc::prepare(&toolkits)
 }
 
 /// Installs the Debian packages that are missing, or says how.

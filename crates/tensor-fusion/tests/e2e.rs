@@ -10,13 +10,14 @@ mod e2e {
     pub(crate) mod crashes;
     pub(crate) mod limits;
     pub(crate) mod node;
+    pub(crate) mod old_glibc;
     pub(crate) mod peers;
     pub(crate) mod process;
     pub(crate) mod programs;
     pub(crate) mod server;
 }
 
-use e2e::{crashes, limits, node, peers, programs};
+use e2e::{crashes, limits, node, old_glibc, peers, programs, server};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
@@ -27,5 +28,9 @@ fn main() {
     trials.extend(crashes::trials());
     trials.extend(peers::trials());
     trials.extend(node::trials());
-    libtest_mimic::run(&arguments, trials).exit();
+    trials.extend(old_glibc::trials());
+    let outcome = libtest_mimic::run(&arguments, trials);
+    // There may be none.
+    std::fs::remove_dir_all(server::all_scratch()).ok();
+    outcome.exit();
 }
