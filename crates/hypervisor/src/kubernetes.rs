@@ -7,8 +7,8 @@
 //! - [`events`]: what goes wrong, told on the pod.
 //!
 //! The allocator decides, this agent obeys; the annotation on the pod is the only thing that passes between them. Workers are
-//! children of the agent. When it ends they end, and programs on their vGPUs get errors; the next agent serves the same
-//! sockets again to whoever connects.
+//! held by a keeper ([`crate::keeper`]), so the agent may end, be upgraded or be taken away: the next one takes them up where
+//! they are. Without a keeper they are its children, end with it, and their programs get errors.
 
 pub mod events;
 pub mod plan;
@@ -102,7 +102,7 @@ async fn work(client: Client, node: Arc<Node>, settings: Settings, health: Arc<H
                 server.see(&pod);
             }
             Ok(Some(Event::InitDone)) => {
-                server.keep_only(&listed);
+                server.keep_only(&listed).await;
                 health.listed.store(true, Ordering::Relaxed);
             }
             Ok(Some(Event::Apply(pod))) => server.see(&pod),

@@ -4,6 +4,7 @@
 //! - [`provider`]: where GPUs come from, one provider per vendor.
 //! - [`mod@allocate`]: which GPU a request goes to, or why none. Pure.
 //! - [`worker`]: workers as child processes, behind the small seam that tests use.
+//! - [`keeper`]: a process that holds workers for an agent, so that they outlive it.
 //! - [`node`]: the one owner of what is granted; everything else asks it.
 //! - [`state`]: what must outlive the process, on disk.
 //! - [`api`] and [`metrics`]: what the outside sees.
@@ -11,6 +12,7 @@
 
 pub mod allocate;
 pub mod api;
+pub mod keeper;
 pub mod kubernetes;
 pub mod metrics;
 pub mod node;

@@ -4,7 +4,7 @@
 //! counts from the moment it is reserved until nothing is left of its worker.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -175,7 +175,7 @@ impl Node {
         let store = Store::in_folder(&parts.folder);
         let earlier = store.load()?;
         for lost in &earlier.vgpus {
-            tracing::info!(vgpu = %lost.lease.id, "gone with the node's earlier process");
+            tracing::info!(vgpu = %lost.lease.id, "given out by the node's earlier process");
         }
         let inner = Inner { next: earlier.next, ..Inner::default() };
         let node = Arc::new(Self { parts, store, inner: Mutex::new(inner), vgpus: watch::Sender::new(0) });
@@ -436,6 +436,14 @@ impl Node {
         // The sender is dropped with the entry, which is as good as gone.
         drop(gone.wait_for(|gone| *gone).await);
         Ok(())
+    }
+
+    /// Ends the workers that an earlier process left, but those that listen at one of these.
+    ///
+    /// # Errors
+    /// They cannot be reached.
+    pub async fn keep_only(&self, listen: BTreeSet<String>) -> Result<(), String> {
+        self.parts.launcher.keep_only(listen).await
     }
 
     /// Takes all vGPUs away and waits until nothing is left of them.

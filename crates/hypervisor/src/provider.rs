@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use types::{Bytes, Capability, Tflops, Vendor};
 
 /// The library that implements a GPU for workers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum Driver {
     /// The software GPU, built in.
     Soft,
@@ -30,7 +31,19 @@ impl std::str::FromStr for Driver {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if text == "soft" { Self::Soft } else { Self::Library(PathBuf::from(text)) })
+        Ok(Self::from(text.to_owned()))
+    }
+}
+
+impl From<String> for Driver {
+    fn from(text: String) -> Self {
+        if text == "soft" { Self::Soft } else { Self::Library(PathBuf::from(text)) }
+    }
+}
+
+impl From<Driver> for String {
+    fn from(driver: Driver) -> Self {
+        driver.to_string()
     }
 }
 

@@ -3,7 +3,7 @@
 //! A worker lives as long as its standard input is open, so it ends with the node however the node ends. It tells where
 //! it listens in one line of JSON on its standard output, and answers each line `status` with one line more.
 
-use std::{fs::File, future::Future, path::PathBuf, pin::Pin, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, fs::File, future::Future, path::PathBuf, pin::Pin, process::Stdio, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -16,7 +16,7 @@ use types::{Bytes, Capability, Process, Tflops, Token, VgpuId};
 use crate::provider::Driver;
 
 /// What a worker shall serve.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Spec {
     /// The vGPU.
     pub id: VgpuId,
@@ -34,8 +34,18 @@ pub struct Spec {
     pub compute_capability: Option<Capability>,
     /// What programs must show.
     pub token: Option<Token>,
-    /// Where the worker's messages go.
+    /// Where the worker's messages go, if whoever starts it sees the same files.
+    #[serde(skip)]
     pub log: PathBuf,
+}
+
+impl Spec {
+    /// Whether a worker of the other serves as one of this would.
+    #[must_use]
+    pub fn is_served_by(&self, other: &Self) -> bool {
+        // What it is called and where it writes is between it and whoever starts it.
+        *self == Self { id: self.id.clone(), log: self.log.clone(), ..other.clone() }
+    }
 }
 
 /// A worker's first line.
@@ -95,10 +105,16 @@ impl StatusLine {
 /// Something that becomes a worker.
 pub type Starting = Pin<Box<dyn Future<Output = Result<Running, String>> + Send>>;
 
+/// Something that ends workers which nobody wants.
+pub type Keeping = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
 /// Starts workers: the seam between deciding and processes.
 pub trait Launcher: Send + Sync + std::fmt::Debug {
-    /// Starts a worker.
+    /// Starts a worker, or takes up the one that serves the same already.
     fn start(&self, spec: Spec) -> Starting;
+
+    /// Ends the workers that an earlier process of ours left, but those that listen at one of these.
+    fn keep_only(&self, listen: BTreeSet<String>) -> Keeping;
 }
 
 /// Starts workers as children of this process.
@@ -110,7 +126,7 @@ pub struct Children {
     pub environment: Vec<(String, String)>,
 }
 
-const START_TIME: Duration = Duration::from_secs(10);
+pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 const STOP_TIME: Duration = Duration::from_secs(1);
 
 impl Launcher for Children {
@@ -122,6 +138,11 @@ impl Launcher for Children {
                 Err(_) => Err(format!("its worker said nothing for {} s", START_TIME.as_secs())),
             }
         })
+    }
+
+    fn keep_only(&self, _: BTreeSet<String>) -> Keeping {
+        // Children end with their parent: it has left none.
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

@@ -6,11 +6,12 @@ use anyhow::Context;
 use axum::{Router, http::StatusCode, routing::get};
 use clap::Args;
 use hypervisor::{
+    keeper::Kept,
     kubernetes::{self, Health, Settings},
     metrics,
     node::Parts,
     provider::Driver,
-    worker::Children,
+    worker::{Children, Launcher},
 };
 use tokio::{
     net::TcpListener,
@@ -22,7 +23,8 @@ use crate::{failure::Outcome, print, process, up};
 /// Serve the GPUs of a Kubernetes node to its pods.
 ///
 /// Reports the node's GPUs to the API server, and serves each container that was given a part of one, over a socket in a folder
-/// of its pod. Its workers are its children: when it ends they end, and programs on their vGPUs get errors.
+/// of its pod. With a keeper its workers outlive it, and the next agent takes them up. Without one they are its children: when it
+/// ends they end, and programs on their vGPUs get errors.
 #[derive(Debug, Args)]
 pub(crate) struct Hypervisor {
     /// The Kubernetes node that this runs on
@@ -41,6 +43,10 @@ pub(crate) struct Hypervisor {
     #[arg(long, value_name = "FOLDER", default_value = "/run/tensor-fusion/agent")]
     state_folder: PathBuf,
 
+    /// Socket of a `tensor-fusion keeper` that holds the workers
+    #[arg(long, value_name = "PATH", env = "TENSOR_FUSION_KEEPER")]
+    keeper: Option<PathBuf>,
+
     /// Where `/healthz`, `/readyz` and `/metrics` are
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8000")]
     health: SocketAddr,
@@ -50,11 +56,14 @@ pub(crate) struct Hypervisor {
     driver: Option<Driver>,
 }
 
+/// Holds the node's name for software GPUs: those of two nodes must not have the same identity, and those of one node keep
+/// theirs.
+pub(crate) const SEED: &str = "TENSOR_FUSION_SOFT_SEED";
+
 impl Hypervisor {
     pub(crate) fn main(self) -> Outcome {
         process::log_to_stderr("info");
-        // Software GPUs of two nodes must not have the same identity, and those of one node keep theirs.
-        let devices = up::find(self.driver.as_ref(), &[("TENSOR_FUSION_SOFT_SEED", &self.node_name)])?;
+        let devices = up::find(self.driver.as_ref(), &[(SEED, &self.node_name)])?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.serve(devices))
     }
@@ -64,10 +73,16 @@ impl Hypervisor {
             std::fs::create_dir_all(folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
         }
         tracing::info!(node = self.node_name, gpus = devices.found.len(), driver = %devices.driver, "serving");
-        let environment = vec![("TENSOR_FUSION_SOFT_SEED".to_owned(), self.node_name.clone())];
+        let launcher: Arc<dyn Launcher> = match &self.keeper {
+            Some(socket) => Arc::new(Kept { socket: socket.clone() }),
+            None => {
+                let environment = vec![(SEED.to_owned(), self.node_name.clone())];
+                Arc::new(Children { program: std::env::current_exe()?, environment })
+            }
+        };
         let parts = Parts {
             devices,
-            launcher: Arc::new(Children { program: std::env::current_exe()?, environment }),
+            launcher,
             clock: Arc::new(print::now),
             listen: "tcp://127.0.0.1:0".to_owned(),
             folder: self.state_folder.clone(),
@@ -86,7 +101,10 @@ impl Hypervisor {
             _ = interrupt.recv() => tracing::info!("interrupted"),
             _ = terminate.recv() => tracing::info!("terminated"),
         }
-        node.remove_all().await;
+        // What a keeper holds stays: nothing below lets a task run that could still tell it otherwise.
+        if self.keeper.is_none() {
+            node.remove_all().await;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -15,6 +15,7 @@ mod gpu;
 mod http;
 mod hypervisor;
 mod install_client;
+mod keeper;
 mod node;
 mod operator;
 mod print;
@@ -70,6 +71,7 @@ enum Command {
     Operator(operator::Operator),
     Completions(completions::Completions),
     Hypervisor(hypervisor::Hypervisor),
+    Keeper(keeper::Keeper),
     #[command(hide = true)]
     InstallClient(install_client::InstallClient),
     #[command(hide = true)]
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         Command::Completions(completions) => completions.main(),
         Command::InstallClient(install) => install.main(),
         Command::Hypervisor(hypervisor) => hypervisor.main(),
+        Command::Keeper(keeper) => keeper.main(),
         Command::Worker(worker) => worker.main(),
     };
     result.unwrap_or_else(|failed: Failed| failed.report(json))

@@ -111,10 +111,19 @@ impl Server {
     }
 
     /// Forgets all pods but these, and removes what agents before this one left of others.
-    pub fn keep_only(&mut self, uids: &BTreeSet<String>) {
+    ///
+    /// No pod may be seen meanwhile, or its worker would be one of those that nobody wants.
+    pub async fn keep_only(&mut self, uids: &BTreeSet<String>) {
         let leaving: Vec<String> = self.pods.keys().filter(|uid| !uids.contains(*uid)).cloned().collect();
         for uid in leaving {
             self.gone(&uid);
+        }
+        let endpoints = |(uid, serving): (&String, &Serving)| {
+            folder::endpoints(&self.parts.sockets, uid, serving.plan.containers.len())
+        };
+        let wanted: BTreeSet<String> = self.pods.iter().flat_map(endpoints).collect();
+        if let Err(error) = self.parts.node.keep_only(wanted).await {
+            tracing::warn!(error, "workers of pods that are gone may be left");
         }
         folder::remove_others(&self.parts.sockets, uids);
     }
@@ -230,8 +239,7 @@ impl Keeping {
     }
 
     async fn start(&self) -> Result<Held, String> {
-        folder::remove_file(&self.listen);
-        let listen = format!("unix://{}", self.listen.display());
+        let listen = folder::endpoint(&self.listen);
         let held = self.parts.node.hold_decided(self.request.clone(), listen).await;
         let held = held.map_err(|error| error.to_string())?;
         folder::publish(&self.listen, &self.socket)

@@ -7,7 +7,7 @@ use types::{Capability, Vendor};
 use super::*;
 use crate::{
     provider::{Driver, Found},
-    worker::{Running, Starting},
+    worker::{Keeping, Running, Starting},
 };
 
 /// Workers that come up at once, or not at all, and end when told to.
@@ -52,6 +52,10 @@ impl Launcher for Fake {
             });
             Ok(Running { pid, connect: format!("tcp://127.0.0.1:{pid}"), status, stop, ended })
         })
+    }
+
+    fn keep_only(&self, _: BTreeSet<String>) -> Keeping {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

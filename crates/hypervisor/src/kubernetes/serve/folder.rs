@@ -29,7 +29,7 @@ impl Folder {
     /// Where the worker of the `index`th container listens first. Short, because the path of a socket is at most 107 bytes, and the
     /// name of a container may be 63.
     pub(super) fn fresh(&self, index: usize) -> PathBuf {
-        self.0.join(format!(".{index}"))
+        fresh(&self.0, index)
     }
 
     pub(super) fn socket(&self, container: &str) -> PathBuf {
@@ -49,13 +49,31 @@ impl Folder {
     }
 }
 
-/// Lets everybody in the container use a worker's socket, under the name that they know.
-pub(super) fn publish(fresh: &Path, socket: &Path) -> io::Result<()> {
-    fs::set_permissions(fresh, Permissions::from_mode(0o666))?;
-    fs::rename(fresh, socket)
+fn fresh(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!(".{index}"))
 }
 
-pub(super) fn remove_file(path: &Path) {
+/// Where the workers of a pod's containers listen first, its folder being open or not.
+pub(super) fn endpoints(sockets: &Path, uid: &str, containers: usize) -> impl Iterator<Item = String> + use<> {
+    let folder = sockets.join(uid);
+    (0..containers).map(move |index| endpoint(&fresh(&folder, index)))
+}
+
+pub(super) fn endpoint(path: &Path) -> String {
+    format!("unix://{}", path.display())
+}
+
+/// Lets everybody in the container use a worker's socket, under the name that they know.
+pub(super) fn publish(fresh: &Path, socket: &Path) -> io::Result<()> {
+    let published = fs::set_permissions(fresh, Permissions::from_mode(0o666)).and_then(|()| fs::rename(fresh, socket));
+    match published {
+        // That of a worker which was taken up again: an agent before this one has published it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && socket.exists() => Ok(()),
+        other => other,
+    }
+}
+
+fn remove_file(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {

@@ -17,7 +17,7 @@ use crate::{
     kubernetes::plan::tests::pod,
     node,
     provider::{Devices, Driver, Found},
-    worker::{Launcher, Running, Spec, Starting, StatusLine},
+    worker::{self, Launcher, Running, Spec, Starting, StatusLine},
 };
 
 #[derive(Debug, Default)]
@@ -47,6 +47,10 @@ impl Launcher for Fake {
         let connect = spec.listen.clone();
         self.running.lock().unwrap().push((spec, kill));
         Box::pin(async move { Ok(Running { pid: 1, connect, status, stop, ended }) })
+    }
+
+    fn keep_only(&self, _: BTreeSet<String>) -> worker::Keeping {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
@@ -199,7 +203,7 @@ async fn a_new_agent_serves_living_pods_in_their_folders_and_removes_those_of_th
     let inode = |bench: &Bench| std::os::unix::fs::MetadataExt::ino(&fs::metadata(bench.sockets.join("u-1")).unwrap());
     let before = inode(&bench);
     bench.see("u-1", &shares("main", "6GiB"));
-    bench.server.keep_only(&BTreeSet::from(["u-1".to_owned()]));
+    bench.server.keep_only(&BTreeSet::from(["u-1".to_owned()])).await;
     assert!(!bench.has("u-2"));
     bench
         .eventually("it is served", |bench| bench.fake.running.lock().unwrap().len() == 1 && bench.has("u-1/ready"))
