@@ -37,3 +37,49 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $domain := first . -}}
 [{{ range $index, $name := last . }}{{ if $index }}, {{ end }}'{{ $domain }}/{{ $name }}'{{ end }}]
 {{- end }}
+
+{{/* Where a node's agent and its keeper meet. */}}
+{{- define "tensor-fusion.keeper" -}}
+{{ .Values.keeper.folder }}/keeper.sock
+{{- end }}
+
+{{/* What the parts that open GPUs have in common: environment, folders of the node, and the nodes. */}}
+{{- define "tensor-fusion.driver" -}}
+{{- with .Values.hypervisor.driverFolder }}
+- {name: LD_LIBRARY_PATH, value: /driver}
+{{- end }}
+{{- with .Values.hypervisor.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tensor-fusion.mounts" -}}
+- {name: keeper, mountPath: {{ .Values.keeper.folder | quote }}}
+- {name: sockets, mountPath: {{ .Values.hypervisor.socketFolder | quote }}}
+{{- if .Values.hypervisor.driverFolder }}
+- {name: driver, mountPath: /driver, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "tensor-fusion.volumes" -}}
+- name: keeper
+  hostPath: {path: {{ .Values.keeper.folder | quote }}, type: DirectoryOrCreate}
+- name: sockets
+  hostPath: {path: {{ .Values.hypervisor.socketFolder | quote }}, type: DirectoryOrCreate}
+{{- with .Values.hypervisor.driverFolder }}
+- name: driver
+  hostPath: {path: {{ . | quote }}, type: Directory}
+{{- end }}
+{{- end }}
+
+{{- define "tensor-fusion.places" -}}
+{{- with .Values.hypervisor.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hypervisor.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hypervisor.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

@@ -6,6 +6,7 @@
 mod bench;
 mod elsewhere;
 mod install_client;
+mod keeper;
 mod node;
 mod run;
 mod words;
