@@ -52,11 +52,14 @@ fn a_misspelt_value_is_refused() -> Result<(), Failed> {
 fn it_installs() -> Result<(), Failed> {
     operators::put(operators::Place::Installed)?;
     if without_nodes().is_none() {
-        let agents = || {
-            let agents = get(&format!("daemonset -n {SYSTEM} tensor-fusion-hypervisor"))?;
-            if agents["status"]["numberReady"] == 2 { Ok(()) } else { Err(agents["status"].to_string()) }
-        };
-        until("the agent of each node is ready", PATIENCE, agents).map_err(|error| format!("{error}\n{}", state()))?;
+        for part in ["keeper", "hypervisor"] {
+            let ready = || {
+                let pods = get(&format!("daemonset -n {SYSTEM} tensor-fusion-{part}"))?;
+                if pods["status"]["numberReady"] == 2 { Ok(()) } else { Err(pods["status"].to_string()) }
+            };
+            let waited = until(&format!("the {part} of each node is ready"), PATIENCE, ready);
+            waited.map_err(|error| format!("{error}\n{}", state()))?;
+        }
     }
     until("each node reports a software GPU of its own", PATIENCE, || {
         let gpus = get("gpus.tensor-fusion.ai")?;
@@ -84,16 +87,28 @@ fn an_upgrade_leaves_the_webhook_trusted() -> Result<(), Failed> {
 
 fn an_upgrade_leaves_running_programs_alone() -> Result<(), Failed> {
     let pod = workloads::busy("busy", &workloads::wish(""))?;
-    let agents = || kubectl(&format!("get pods -n {SYSTEM} -l app.kubernetes.io/component=hypervisor -o name"));
-    let before = agents()?;
-    // It changes what the agents' pods are made from, and the operators'.
-    install("--set hypervisor.resources.requests.cpu=60m --set operator.resources.requests.cpu=60m")?;
-    assert_eq!(agents()?, before, "agents are changed when somebody deletes them");
+    let pods = |part: &str| kubectl(&format!("get pods -n {SYSTEM} -l app.kubernetes.io/component={part} -o name"));
+    let (keepers, agents) = (pods("keeper")?, pods("hypervisor")?);
+    // It changes what the pods of all parts are made from.
+    let parts = ["hypervisor", "keeper", "operator"].map(|part| format!("--set {part}.resources.requests.cpu=60m"));
+    install(&parts.join(" "))?;
+    agents_are_new()?;
+    let after = pods("hypervisor")?;
+    assert!(agents.lines().all(|agent| !after.contains(agent)), "{agents} {after}");
+    assert_eq!(pods("keeper")?, keepers, "a keeper is replaced when somebody deletes it");
     workloads::computes_still(&pod)?;
     let restarts = &get(&format!("pod {pod}"))?["status"]["containerStatuses"][0]["restartCount"];
     assert_eq!(*restarts, 0);
     install("")?;
+    agents_are_new()?;
+    workloads::computes_still(&pod)?;
+    kubectl("delete job busy")?;
     Ok(())
+}
+
+/// Waits until all agents are as the chart says.
+fn agents_are_new() -> Result<(), String> {
+    kubectl(&format!("rollout status -n {SYSTEM} daemonset/tensor-fusion-hypervisor --timeout=180s")).map(drop)
 }
 
 /// Installs the chart, or changes its values, and waits for the operator.
@@ -124,10 +139,18 @@ fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
              {{name: main, image: {PROGRAMS}, imagePullPolicy: Never, command: [/bin/busybox, sleep, '3600']}}]}}}}"
         )
     };
+    let with_nodes = without_nodes().is_none();
     apply(&pod("stays"))?;
     let before = pods::running("default", "stays")?;
+    let busy = if with_nodes { Some(workloads::busy("busy-for-long", &workloads::wish(""))?) } else { None };
     helm(&format!("uninstall tensor-fusion --namespace {SYSTEM}"))?;
     operators::end_stand_ins();
+    if with_nodes {
+        kubectl(&format!(
+            "wait pods -n {SYSTEM} -l app.kubernetes.io/component=hypervisor --for=delete --timeout=120s"
+        ))?;
+    }
+    busy.iter().try_for_each(|pod| workloads::computes_still(pod))?;
     apply(&pod("comes"))?;
     pods::running("default", "comes")?;
     let after = get("pod stays")?;
@@ -135,6 +158,16 @@ fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     // What people made outlives the chart.
     get("gpupool default")?;
+    if let Some(busy) = &busy {
+        // Whoever comes back finds it as it was.
+        install("")?;
+        agents_are_new()?;
+        workloads::computes_still(busy)?;
+        let restarts = &get(&format!("pod {busy}"))?["status"]["containerStatuses"][0]["restartCount"];
+        assert_eq!(*restarts, 0);
+        kubectl("delete job busy-for-long --cascade=foreground")?;
+        helm(&format!("uninstall tensor-fusion --namespace {SYSTEM}"))?;
+    }
     kubectl("delete pod stays comes --now")?;
     Ok(())
 }

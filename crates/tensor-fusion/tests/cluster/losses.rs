@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use super::case::{Case, case};
 use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, until};
-use super::workloads::{computes, deployment, job, prints, wish};
+use super::workloads::{busy, computes, computes_still, deployment, job, prints, wish};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed).on_nodes(),
+        case("losses::an_agent_that_dies_leaves_programs_alone", an_agent_that_dies_leaves_programs_alone).on_nodes(),
         case("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")).on_nodes(),
         case("losses::a_lost_node_is_replaced_by_the_other", a_lost_node_is_replaced_by_the_other).on_nodes(),
         case("losses::a_kubelet_restarts", || restarted("node-1-kubelet", "after-kubelet")).on_nodes(),
@@ -61,6 +62,32 @@ fn pods_wait_for_an_operator_that_was_killed() -> Result<(), Failed> {
     apply(&job("after-operator", &wish(""), TENANT, "{}"))?;
     prints("after-operator", "tenant")?;
     kubectl("delete job after-operator")?;
+    Ok(())
+}
+
+fn an_agent_that_dies_leaves_programs_alone() -> Result<(), Failed> {
+    let pod = busy("agentless", &wish(""))?;
+    let served = get(&format!("pod {pod}"))?;
+    let uid = served["metadata"]["uid"].as_str().unwrap_or_default();
+    let node = served["spec"]["nodeName"].as_str().unwrap_or_default();
+    let of =
+        |part: &str| format!("-n {SYSTEM} -l app.kubernetes.io/component={part} --field-selector spec.nodeName={node}");
+    kubectl(&format!("delete pods {} --force --grace-period=0", of("hypervisor")))?;
+    computes_still(&pod)?;
+    let keeper = kubectl(&format!("get pods {} -o name", of("keeper")))?;
+    let said = |what: &str| -> Result<String, String> {
+        let log = kubectl(&format!("logs -n {SYSTEM} {} --tail=-1", keeper.trim()))?;
+        log.lines().rfind(|line| line.contains(what)).map(str::to_owned).ok_or_else(|| format!("nothing of `{what}`"))
+    };
+    let taken_up = until("the next agent takes up the worker", PATIENCE, || {
+        said("taken up again").and_then(|line| if line.contains(uid) { Ok(line) } else { Err(line) })
+    })?;
+    let worker = taken_up.split_whitespace().find(|word| word.starts_with("pid=")).ok_or("no process is named")?;
+    computes_still(&pod)?;
+    let restarts = &get(&format!("pod {pod}"))?["status"]["containerStatuses"][0]["restartCount"];
+    assert_eq!(*restarts, 0);
+    kubectl("delete job agentless")?;
+    until("the next agent ends it when its pod is gone", PATIENCE, || said(&format!("a worker has ended {worker} ")))?;
     Ok(())
 }
 
