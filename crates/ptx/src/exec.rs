@@ -234,11 +234,12 @@ impl Program {
         if stack_bytes > 0 {
             local_bytes = local_bytes.next_multiple_of(16) + stack_bytes;
         }
-        let mut local_stride = local_bytes.max(16).next_multiple_of(16);
+        let align = u64::from(kernel.memory_align);
+        let mut local_stride = local_bytes.max(16).next_multiple_of(align);
         if local_stride >= 1024 {
             // The lanes of a warp mostly touch the same place, each of its own memory: these shall not all fall into the
             // same few lines of a cache.
-            local_stride = local_stride.next_multiple_of(128) + 64;
+            local_stride = local_stride.next_multiple_of(2 * align.max(64)) + align.max(64);
         }
         let code = self.code(index, kernel, class, threads.is_multiple_of(32), local_stride as i64)?;
         let warps = run::warp_shapes(shape.block, class);
@@ -249,6 +250,7 @@ impl Program {
             shared: shared_bytes as usize,
             local,
             frames: warps.len() * code.frame_bytes,
+            align: (align as usize).max(128),
         };
         let bound = run::Bound {
             code,

@@ -759,6 +759,8 @@ pub struct Kernel {
     pub shared_bytes: u32,
     /// Local memory of a thread in bytes.
     pub local_bytes: u32,
+    /// Where the shared memory of a block and the local memory of a thread begin: a multiple of this power of two, at least 16.
+    pub memory_align: u32,
     /// Where functions call themselves: bytes of one frame of each. The stack of frames begins behind the local memory,
     /// at a multiple of 16, and must hold as much at least.
     pub stack_frames: u32,

@@ -244,6 +244,41 @@ fn variables_have_addresses_values_and_a_price() {
 }
 
 #[test]
+fn variables_lie_at_multiples_of_what_they_ask_for() {
+    let (soft, _) = session("alignment");
+    for align in [64u64, 256, 1024, 4096] {
+        // Each thread adds its bits of all three addresses that must be none.
+        let code = text(&format!(
+            ".visible .global .align 8 .u64 crooked = 0;
+.visible .entry look()
+{{
+    .reg .b64 %a<8>;
+    .shared .align 4 .b8 first[4];
+    .shared .align {align} .b8 shared[300];
+    .local .align 1 .b8 before[1];
+    .local .align {align} .b8 own[100];
+    mov.u64 %a1, shared; cvta.shared.u64 %a1, %a1;
+    mov.u64 %a2, own; cvta.local.u64 %a2, %a2;
+    or.b64 %a3, %a1, %a2;
+    and.b64 %a3, %a3, {};
+    mov.u64 %a4, crooked; cvta.global.u64 %a4, %a4;
+    atom.or.b64 %a5, [%a4], %a3;
+    ret;
+}}",
+            align - 1
+        ));
+        let loaded = load(&soft, MODULE, &code);
+        let crooked = loaded.info.globals.iter().find(|global| global.name == "crooked").unwrap().address;
+        soft.launch(LEGACY, function(0), shape(3, 96), &[]).unwrap();
+        assert_eq!(read(&soft, LEGACY, crooked, 8).unwrap(), [0; 8], "{align}");
+        soft.module_unload(MODULE).unwrap();
+    }
+    let beyond = text(".visible .entry look() { .reg .b64 %a<2>; .shared .align 8192 .b8 s[4]; mov.u64 %a1, s; ret; }");
+    let loaded = soft.module_load(CONTEXT, MODULE, beyond.as_bytes()).unwrap();
+    assert!(loaded.log.contains("alignments beyond 4096 bytes are not supported"), "{}", loaded.log);
+}
+
+#[test]
 fn dropping_a_session_stops_an_endless_kernel() {
     let (soft, _) = session("endless");
     load(&soft, MODULE, &misbehaving());

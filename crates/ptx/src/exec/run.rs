@@ -51,15 +51,22 @@ pub(super) struct Layout {
     pub(super) shared: usize,
     pub(super) local: usize,
     pub(super) frames: usize,
+    /// Where each of them begins: a multiple of this power of two.
+    pub(super) align: usize,
 }
 
 impl Layout {
     pub(super) fn block(&self) -> usize {
-        self.shared.next_multiple_of(128) + self.local.next_multiple_of(128) + self.frames.next_multiple_of(128)
+        self.local_from() + self.local.next_multiple_of(self.align) + self.frames.next_multiple_of(self.align)
+    }
+
+    /// Where the local memory of a block's threads begins, counted from its shared memory.
+    fn local_from(&self) -> usize {
+        self.shared.next_multiple_of(self.align)
     }
 
     pub(super) fn total(&self, resident: usize) -> usize {
-        self.params.next_multiple_of(128) + resident * self.block() + 128
+        self.params.next_multiple_of(self.align) + resident * self.block() + self.align
     }
 }
 
@@ -195,7 +202,7 @@ impl Bound {
         }
         // SAFETY: the scratch is at least as large as the layout.
         unsafe { std::ptr::copy_nonoverlapping(self.params.as_ptr(), scratch.memory, self.params.len()) };
-        let memory = (scratch.memory as u64 + self.layout.params as u64).next_multiple_of(128);
+        let memory = (scratch.memory as u64 + self.layout.params as u64).next_multiple_of(self.layout.align as u64);
         let mut context = self.context(scratch, environment);
         if self.shape.cooperative {
             let mut all: Vec<Resident> = blocks
@@ -246,7 +253,7 @@ impl Bound {
     fn enter_block(&self, context: &mut Context, at: [u32; 3], memory: u64) {
         context.at = at;
         context.shared = memory;
-        context.local_arena = memory + self.layout.shared.next_multiple_of(128) as u64;
+        context.local_arena = memory + self.layout.local_from() as u64;
     }
 
     fn enter_warp(&self, context: &mut Context, warp: usize, memory: u64) {
@@ -258,8 +265,7 @@ impl Bound {
             [context.lane_x, context.lane_y, context.lane_z] = **lanes;
         }
         context.local = context.local_arena + warp as u64 * 32 * self.local_stride;
-        let frames =
-            memory + self.layout.shared.next_multiple_of(128) as u64 + self.layout.local.next_multiple_of(128) as u64;
+        let frames = memory + (self.layout.local_from() + self.layout.local.next_multiple_of(self.layout.align)) as u64;
         context.frame = frames + (warp * self.code.frame_bytes) as u64;
     }
 

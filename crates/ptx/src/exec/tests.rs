@@ -127,6 +127,7 @@ impl Writer {
                 blocks: vec![Block { instructions: vec![], end: Terminator::Exit }],
                 shared_bytes: 0,
                 local_bytes: 0,
+                memory_align: 16,
                 stack_frames: 0,
                 required_block: [0; 3],
                 max_threads: 0,

@@ -1,7 +1,7 @@
 //! Lowers a kernel: its statements one by one, and the bodies of the functions that it calls.
 
 use super::block::Writer;
-use super::index::Index;
+use super::index::{Index, Shared};
 use super::routine::{Routine, Site};
 use super::scope::{Frame, Local};
 use super::{ENOUGH, Fault, Lowered, layout, simplify, types};
@@ -14,6 +14,8 @@ use crate::parser::FastMap;
 const LARGEST_KERNEL: usize = 4_000_000;
 /// Registers that one declaration may make.
 const MOST_REGISTERS: u32 = 1 << 22;
+/// The strictest alignment of a shared or local variable that we serve. A block begins at a multiple of the strictest.
+const LARGEST_ALIGN: u64 = 4096;
 /// Local memory of a thread, as CUDA limits it.
 pub(super) const LARGEST_LOCAL: u64 = 512 << 10;
 
@@ -28,6 +30,8 @@ pub(super) struct Body<'m, 'a> {
     shared: FastMap<u32, i64>,
     pub(super) local_top: u64,
     pub(super) local_bytes: u64,
+    /// The strictest alignment of a variable in local memory.
+    pub(super) local_align: u64,
     /// Functions that may call themselves, and where they are called.
     pub(super) routines: Vec<Routine<'m, 'a>>,
     pub(super) sites: Vec<Site>,
@@ -49,7 +53,8 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
     let one = |fault| vec![fault];
     let Some(function) = index.at(position) else { return Err(Vec::new()) };
     let (params, param_bytes) = layout::parameters(&function.params).map_err(one)?;
-    let (shared, shared_bytes) = index.shared_layout(position).map_err(one)?;
+    let Shared { places: shared, bytes: shared_bytes, align: shared_align } =
+        index.shared_layout(position).map_err(one)?;
     let mut body = Body {
         index,
         writer: Writer::new(),
@@ -57,6 +62,7 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         shared,
         local_top: 0,
         local_bytes: 0,
+        local_align: 16,
         routines: Vec::new(),
         sites: Vec::new(),
         stack_pointer: None,
@@ -83,6 +89,11 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         return Err(body.faults);
     }
     let stack_frames = body.join_frames().map_err(one)?;
+    let memory_align = body.local_align.max(shared_align);
+    if memory_align > LARGEST_ALIGN {
+        body.writer.at = function.name.at;
+        body.unsupported::<()>(format!("alignments beyond {LARGEST_ALIGN} bytes are not supported")).map_err(one)?;
+    }
     let (registers, blocks) = body.writer.finish();
     Ok(Kernel {
         name: function.name.text.to_owned(),
@@ -92,6 +103,7 @@ pub(super) fn kernel<'m, 'a>(index: &'m Index<'m, 'a>, position: usize) -> Resul
         blocks: simplify::simplify(blocks),
         shared_bytes,
         local_bytes: body.local_bytes as u32,
+        memory_align: memory_align as u32,
         stack_frames,
         required_block: function.required_block,
         max_threads: function.max_threads,
@@ -218,6 +230,7 @@ impl<'m, 'a> Body<'m, 'a> {
 
     /// Gives out local memory; its alignment is at least eight.
     pub(super) fn local(&mut self, size: u64, align: u64) -> Lowered<i64> {
+        self.local_align = self.local_align.max(align);
         let offset = layout::align_up(self.local_top, align.max(8));
         self.local_top = offset.saturating_add(size);
         if self.local_top > LARGEST_LOCAL {

@@ -65,6 +65,16 @@ pub(super) struct Index<'m, 'a> {
     uses_grid_workspace: Cell<bool>,
 }
 
+/// Where the shared variables of a kernel are.
+pub(super) struct Shared {
+    /// Their places, by their number.
+    pub(super) places: FastMap<u32, i64>,
+    /// Size of the static part.
+    pub(super) bytes: u32,
+    /// The strictest alignment of one of them, at least 16.
+    pub(super) align: u64,
+}
+
 impl<'m, 'a> Index<'m, 'a> {
     pub(super) fn new(module: &'m Module<'a>, found: &mut Vec<Diagnostic>) -> Self {
         let mut index = Index {
@@ -278,8 +288,8 @@ impl<'m, 'a> Index<'m, 'a> {
         }
     }
 
-    /// Places of all shared variables that a kernel reaches, by their number, and the size of the static part.
-    pub(super) fn shared_layout(&self, kernel: usize) -> super::Lowered<(FastMap<u32, i64>, u32)> {
+    /// Places of all shared variables that a kernel reaches.
+    pub(super) fn shared_layout(&self, kernel: usize) -> super::Lowered<Shared> {
         let mut seen = vec![kernel];
         let mut next = 0;
         let mut all: Vec<&'m Variable<'a>> = Vec::new();
@@ -298,12 +308,14 @@ impl<'m, 'a> Index<'m, 'a> {
             variable.linkage == Linkage::Extern || variable.extents.iter().any(Option::is_none)
         };
         let mut places = FastMap::default();
-        let mut end = 0u64;
+        let (mut end, mut strictest) = (0u64, 16);
         for &variable in all.iter().filter(|variable| !dynamic(variable)) {
             if places.contains_key(&variable.id) {
                 continue;
             }
-            let offset = layout::align_up(end, layout::align(variable)?);
+            let align = layout::align(variable)?;
+            strictest = strictest.max(align);
+            let offset = layout::align_up(end, align);
             end = offset + layout::size(variable)?;
             places.insert(variable.id, offset as i64);
         }
@@ -319,6 +331,6 @@ impl<'m, 'a> Index<'m, 'a> {
         if align > 16 {
             end = start;
         }
-        Ok((places, u32::try_from(end).unwrap_or(u32::MAX)))
+        Ok(Shared { places, bytes: u32::try_from(end).unwrap_or(u32::MAX), align: strictest.max(align) })
     }
 }
