@@ -279,6 +279,82 @@ fn variables_lie_at_multiples_of_what_they_ask_for() {
 }
 
 #[test]
+fn a_wider_register_gives_its_low_bits() {
+    let (soft, _) = session("wider");
+    // The parameter of the function, the conversions and the store take less than the register holds, which is not the same in
+    // all lanes.
+    let code = text(
+        ".func (.param .b32 r) twice(.param .b32 x) {
+    .reg .b32 %r<3>;
+    ld.param.b32 %r1, [x]; add.u32 %r2, %r1, %r1; st.param.b32 [r], %r2; ret;
+}
+.visible .entry low(.param .u64 out)
+{
+    .reg .b16 %h<3>; .reg .b32 %r<9>; .reg .b64 %a<9>;
+    ld.param.u64 %a1, [out];
+    mov.u32 %r1, %tid.x;
+    cvt.u64.u32 %a2, %r1;
+    mul.wide.u32 %a8, %r1, 16;
+    add.u64 %a1, %a1, %a8;
+    mad.lo.u64 %a2, %a2, 4294967299, 1099511627776;
+    { .param .b32 p; .param .b32 q;
+      st.param.b32 [p], %a2; call.uni (q), twice, (p); ld.param.b32 %r2, [q]; }
+    cvt.u32.u32 %r3, %a2;
+    cvt.s64.s32 %a3, %a2;
+    cvt.u32.u64 %r4, %a3;
+    cvt.u16.u8 %h1, %a2;
+    cvt.u32.u16 %r5, %h1;
+    st.global.u32 [%a1], %r2;
+    st.global.u32 [%a1+4], %r3;
+    st.global.u32 [%a1+8], %r4;
+    st.global.u32 [%a1+12], %r5;
+    ret;
+}",
+    );
+    load(&soft, MODULE, &code);
+    let out = soft.info().addresses.base;
+    soft.mem_map(DEVICE, out, 64 * 16).unwrap();
+    soft.launch(LEGACY, function(0), shape(1, 64), &out.to_le_bytes()).unwrap();
+    let words = read(&soft, LEGACY, out, 64 * 16).unwrap();
+    let words: Vec<u32> = words.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
+    for (thread, words) in (0_u32..).zip(words.chunks_exact(4)) {
+        assert_eq!(words, [6 * thread, 3 * thread, 3 * thread, 3 * thread], "{thread}");
+    }
+}
+
+#[test]
+fn a_result_that_another_unit_does_not_give_is_zero() {
+    let (soft, _) = session("units");
+    let caller = text(
+        ".extern .func (.param .b32 r) put(.param .b64 to, .param .b32 value);
+.visible .entry call_it(.param .u64 out)
+{
+    .reg .b32 %r<3>; .reg .b64 %a<2>;
+    ld.param.u64 %a1, [out];
+    mov.u32 %r1, 7;
+    { .param .b64 p; .param .b32 v; .param .b32 q;
+      st.param.b64 [p], %a1; st.param.b32 [v], %r1; call.uni (q), put, (p, v); ld.param.b32 %r2, [q]; }
+    st.global.u32 [%a1+4], %r2;
+    ret;
+}",
+    );
+    let callee = ".visible .func put(.param .b64 to, .param .b32 value)
+{ .reg .b32 %r<2>; .reg .b64 %a<2>; ld.param.b64 %a1, [to]; ld.param.b32 %r1, [value]; st.u32 [%a1], %r1; ret; }";
+    load(&soft, MODULE, &format!("{caller}{}", text(callee)));
+    let out = soft.info().addresses.base;
+    soft.mem_map(DEVICE, out, 8).unwrap();
+    soft.launch(LEGACY, function(0), shape(1, 1), &out.to_le_bytes()).unwrap();
+    assert_eq!(read(&soft, LEGACY, out, 8).unwrap(), [7, 0, 0, 0, 0, 0, 0, 0]);
+    let one = caller.replace(".extern .func (.param .b32 r) put(.param .b64 to, .param .b32 value);", callee);
+    let refused = soft.module_load(CONTEXT, ModuleId(2), one.as_bytes()).unwrap();
+    assert!(
+        refused.log.contains("`put` is called with 2 arguments and 1 results: expected 2 and 0"),
+        "{}",
+        refused.log
+    );
+}
+
+#[test]
 fn dropping_a_session_stops_an_endless_kernel() {
     let (soft, _) = session("endless");
     load(&soft, MODULE, &misbehaving());

@@ -141,7 +141,10 @@ impl<'m, 'a> Body<'m, 'a> {
         if function.entry {
             return self.invalid(format!("`{name}` is a kernel: expected a function"));
         }
-        if function.params.len() != arguments.len() || function.returns.len() != results.len() {
+        // Units are linked by names: who calls may have declared another result than there is, or none.
+        let caller = self.frames.last().and_then(|frame| self.index.at(frame.function));
+        let linked = caller.is_some_and(|caller| caller.unit != function.unit);
+        if function.params.len() != arguments.len() || function.returns.len() != results.len() && !linked {
             let (takes, gives) = (function.params.len(), function.returns.len());
             let (given, taken) = (arguments.len(), results.len());
             return self.invalid(format!(
@@ -150,6 +153,13 @@ impl<'m, 'a> Body<'m, 'a> {
         }
         if function.body.is_none() {
             return self.call_runtime(function, results, arguments);
+        }
+        for result in results.iter().skip(function.returns.len()) {
+            match *result {
+                Passed::Slot(slot @ Slot::Register(_, ty)) => self.store_slot(slot, 0, ty, vec![Operand::Imm(0)]),
+                Passed::Register(register, ty) => self.writer.mov(ty, register, Operand::Imm(0)),
+                Passed::Slot(Slot::Memory(..)) | Passed::Constant(_) => {}
+            }
         }
         if let Some(cycle) = self.index.cycle(position) {
             return self.call_routine(position, cycle, results, arguments);

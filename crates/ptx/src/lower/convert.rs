@@ -144,7 +144,7 @@ impl<'m, 'a> Body<'m, 'a> {
         let [d, a] = self.take(i)?;
         let d = self.destination(d, to, Fit::Wider)?;
         let a = self.value(a, from, Fit::Wider)?;
-        let a = if types::is_float(from) { self.narrow(a, from) } else { a };
+        let a = self.narrow(a, from);
         let modifiers = modifiers(m);
         if types::is_float(to) && self.writer.width(d) != types::width(to) {
             // A float in a wider register: its bits, extended by zeros.
@@ -176,7 +176,7 @@ impl<'m, 'a> Body<'m, 'a> {
     }
 
     /// The low bits of a register wider than a type.
-    fn narrow(&mut self, a: Operand, ty: Type) -> Operand {
+    pub(super) fn narrow(&mut self, a: Operand, ty: Type) -> Operand {
         match a {
             Operand::Reg(register) if self.writer.width(register) != types::width(ty) => {
                 let d = self.writer.temporary(ty);

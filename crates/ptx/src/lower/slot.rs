@@ -90,7 +90,8 @@ impl<'m, 'a> Body<'m, 'a> {
             (true, _) => Type::S64,
             (false, bytes) => types::unsigned(bytes),
         };
-        self.writer.emit(Op::Cvt { to, from: source, modifiers: Default::default(), d, a: Operand::Reg(from) });
+        let a = self.narrow(Operand::Reg(from), source);
+        self.writer.emit(Op::Cvt { to, from: source, modifiers: Default::default(), d, a });
     }
 
     /// `st.param` to a slot.

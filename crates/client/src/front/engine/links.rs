@@ -1,8 +1,8 @@
 //! `cuLink*`: several PTX inputs become one image.
 //!
 //! There is no machine code to link: the "cubin" that comes out is PTX text, which our loader takes. The inputs follow one
-//! another; the `.version`, `.target` and `.address_size` lines of all but the first are taken out, and the first gets the
-//! newest version of all.
+//! another, each under the newest version and target of all, so that it stays a unit whose hidden names are its own. Of the device
+//! runtime, which programs link as a library of machine code, we have a part as PTX.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,12 @@ use super::{Engine, JitOptions};
 const CUBIN: u32 = 0;
 const PTX: u32 = 1;
 const FATBINARY: u32 = 2;
+/// `CU_JIT_INPUT_LIBRARY`.
+const LIBRARY: u32 = 4;
+
+/// What an archive begins with, and the name of the device runtime's member.
+const ARCHIVE: (&[u8], &[u8]) = (b"!<arch>\n", b"cuda_device_runtime");
+const DEVICE_RUNTIME: &str = include_str!("device_runtime.ptx");
 
 /// A link that has been begun.
 #[derive(Debug)]
@@ -52,6 +58,10 @@ impl Engine {
     /// # Errors
     /// `INVALID_VALUE` for an unknown kind, `INVALID_PTX` for what is no PTX text, `NO_BINARY_FOR_GPU` for machine code.
     pub fn link_add(&self, link: &Link, kind: u32, name: &str, data: &[u8]) -> CuResult {
+        if kind == LIBRARY && is_device_runtime(data) {
+            link.state.lock().inputs.push(DEVICE_RUNTIME.to_owned());
+            return Ok(());
+        }
         let data = data.split(|byte| *byte == 0).next().unwrap_or_default();
         let text = std::str::from_utf8(data).ok().filter(|text| text.contains(".version"));
         let refuse = |error: CuError, why: &str| {
@@ -67,7 +77,7 @@ impl Engine {
             (CUBIN, None) | (FATBINARY, _) => {
                 refuse(CuError::NO_BINARY_FOR_GPU, "machine code cannot be linked: pass PTX instead")
             }
-            (3..=6, _) => refuse(CuError::NOT_SUPPORTED, "only PTX can be linked"),
+            (3..=6, _) => refuse(CuError::NOT_SUPPORTED, "only PTX and the device runtime can be linked"),
             _ => Err(CuError::INVALID_VALUE),
         }
     }
@@ -114,14 +124,14 @@ fn join(inputs: &[String]) -> String {
         return inputs.first().cloned().unwrap_or_default();
     }
     let mut text = String::new();
-    for (directive, value) in [(".version", version), (".target", target), (".address_size", Some("64"))] {
-        if let Some(value) = value {
-            // Writing to a String cannot fail.
-            writeln!(text, "{directive} {value}").unwrap_or_default();
-        }
-    }
     let mut declared = std::collections::HashSet::new();
     for input in inputs {
+        for (directive, value) in [(".version", version), (".target", target), (".address_size", Some("64"))] {
+            if let Some(value) = value {
+                // Writing to a String cannot fail.
+                writeln!(text, "{directive} {value}").unwrap_or_default();
+            }
+        }
         for line in input.lines() {
             let word = line.split_whitespace().next().unwrap_or_default();
             let is_header = matches!(word, ".version" | ".target" | ".address_size");
@@ -136,6 +146,12 @@ fn join(inputs: &[String]) -> String {
     text
 }
 
+/// Whether an archive is the device runtime: it has a member of that name.
+fn is_device_runtime(data: &[u8]) -> bool {
+    let (magic, member) = ARCHIVE;
+    data.starts_with(magic) && data.windows(member.len()).any(|name| name == member)
+}
+
 fn header<'a>(text: &'a str, directive: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {
         let rest = line.trim_start().strip_prefix(directive)?;
@@ -148,12 +164,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_texts_have_one_header() {
+    fn several_texts_have_the_same_header() {
         let first = ".version 7.0\n.target sm_70\n.address_size 64\n.visible .entry a() { ret; }\n";
         let second = ".version 8.3\n.target sm_80, debug\n.address_size 64\n.visible .entry b() { ret; }\n";
         let joined = join(&[first.to_owned(), second.to_owned()]);
-        assert_eq!(joined.matches(".version").count(), 1);
-        assert!(joined.starts_with(".version 8.3\n.target sm_80, debug\n.address_size 64\n"));
+        let header = ".version 8.3\n.target sm_80, debug\n.address_size 64\n";
+        assert!(
+            joined.starts_with(header)
+                && joined.matches(header).count() == 2
+                && joined.matches(".version").count() == 2
+        );
         assert!(joined.contains("entry a") && joined.contains("entry b"));
+    }
+
+    #[test]
+    fn the_device_runtime_is_known_by_its_member() {
+        assert!(is_device_runtime(b"!<arch>\n/               0\ncuda_device_runtime.o/ 0"));
+        assert!(!is_device_runtime(b"!<arch>\nother.o/ 0") && !is_device_runtime(b"cuda_device_runtime"));
     }
 }
