@@ -15,7 +15,7 @@ use std::process::Command;
 use anyhow::Context;
 use oci::{Entry, Image};
 
-use crate::workspace::{cargo, files, path, run as execute, say};
+use crate::workspace::{cargo, files, path, run as execute, say, write_changed};
 use crate::{cluster, setup};
 
 /// The one image of the product; the chart's default repository and version.
@@ -147,10 +147,10 @@ fn stub_library(file: &Path) -> anyhow::Result<()> {
     let source = file.with_extension("c");
     let functions = ["cuInit", "cuDriverGetVersion", "cuDeviceGetCount", "cuGetProcAddress", "cuGetProcAddress_v2"];
     let text: String = functions.iter().map(|name| format!("int {name}(void) {{ return 34; }}\n")).collect();
-    if file.is_file() && fs::read_to_string(&source).is_ok_and(|before| before == text) {
+    let changed = write_changed(&source, &text)?;
+    if file.is_file() && !changed {
         return Ok(());
     }
-    fs::write(&source, text)?;
     execute(Command::new("gcc").args(["-shared", "-Wl,-soname,libcuda.so.1", "-o"]).arg(file).arg(source))
 }
 

@@ -89,6 +89,15 @@ pub(crate) fn describe(command: &Command) -> String {
     text
 }
 
+/// Writes a file unless it holds just that, so that its time says when it changed; whether it did.
+pub(crate) fn write_changed(file: &Path, text: &str) -> anyhow::Result<bool> {
+    let same = std::fs::read_to_string(file).is_ok_and(|before| before == text);
+    if !same {
+        std::fs::write(file, text).with_context(|| format!("cannot write `{}`", file.display()))?;
+    }
+    Ok(!same)
+}
+
 /// Files below a directory, in order, for which `wanted` says yes.
 pub(crate) fn files(directory: &Path, wanted: &dyn Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();

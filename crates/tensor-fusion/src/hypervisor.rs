@@ -58,7 +58,13 @@ pub(crate) struct Hypervisor {
 
 /// Holds the node's name for software GPUs: those of two nodes must not have the same identity, and those of one node keep
 /// theirs.
-pub(crate) const SEED: &str = "TENSOR_FUSION_SOFT_SEED";
+const SEED: &str = "TENSOR_FUSION_SOFT_SEED";
+
+/// Starts the workers of a Kubernetes node as children of this process.
+pub(crate) fn children(node_name: &str) -> std::io::Result<Children> {
+    let environment = vec![(SEED.to_owned(), node_name.to_owned())];
+    Ok(Children { program: std::env::current_exe()?, environment })
+}
 
 impl Hypervisor {
     pub(crate) fn main(self) -> Outcome {
@@ -75,10 +81,7 @@ impl Hypervisor {
         tracing::info!(node = self.node_name, gpus = devices.found.len(), driver = %devices.driver, "serving");
         let launcher: Arc<dyn Launcher> = match &self.keeper {
             Some(socket) => Arc::new(Kept { socket: socket.clone() }),
-            None => {
-                let environment = vec![(SEED.to_owned(), self.node_name.clone())];
-                Arc::new(Children { program: std::env::current_exe()?, environment })
-            }
+            None => Arc::new(children(&self.node_name)?),
         };
         let parts = Parts {
             devices,

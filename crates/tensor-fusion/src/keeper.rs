@@ -2,12 +2,12 @@
 
 use std::{os::unix::fs::DirBuilderExt, path::PathBuf, process::ExitCode, sync::Arc};
 
-use ::hypervisor::{keeper, worker::Children};
+use ::hypervisor::keeper;
 use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{failure::Outcome, hypervisor::SEED, process};
+use crate::{failure::Outcome, hypervisor::children, process};
 
 /// Hold the workers of a node for its agent, so that programs outlive the agent.
 ///
@@ -40,9 +40,7 @@ impl Keeper {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.with_context(|| format!("`{}` cannot be made", folder.display()))?;
         }
-        let environment = vec![(SEED.to_owned(), self.node_name)];
-        let children = Children { program: std::env::current_exe()?, environment };
-        let keeper = keeper::Keeper::new(Arc::new(children), self.log_folder);
+        let keeper = keeper::Keeper::new(Arc::new(children(&self.node_name)?), self.log_folder);
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tracing::info!(socket = %self.socket.display(), "holding workers");
         tokio::select! {

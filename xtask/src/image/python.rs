@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use super::closure;
 use super::oci::{Entry, Image};
 use crate::setup;
-use crate::workspace::{files, output};
+use crate::workspace::{files, output, write_changed};
 
 /// What goes in of `site-packages`: folders and files whose names begin so.
 const PACKAGES: [&str; 8] = ["_numba_cuda", "cuda", "cupy", "llvmlite", "numba", "numpy", "nvidia", "packaging"];
@@ -64,11 +64,7 @@ pub(super) fn image(name: &str, archive: &Path) -> anyhow::Result<()> {
     // As `python3 -m venv` makes one.
     let written = archive.with_extension("cfg");
     let text = format!("home = /usr/local/bin\ninclude-system-site-packages = false\nversion = {version}\n");
-    if std::fs::read_to_string(&written).is_ok_and(|before| before == text) {
-        // Its time says that nothing has changed.
-    } else {
-        std::fs::write(&written, text)?;
-    }
+    write_changed(&written, &text)?;
     entries.push(Entry::file(&format!("{ENVIRONMENT}/pyvenv.cfg"), written, 0o644));
     for name in ["python", "python3"] {
         entries.push(Entry::link(&format!("{ENVIRONMENT}/bin/{name}"), &format!("/{program}")));

@@ -76,7 +76,9 @@ impl Webhook {
         let (before, start) = (cpu_time(self.process)?, Instant::now() + Duration::from_millis(10));
         let threads = connections.into_iter().zip(0..CONNECTIONS).map(|(connection, number)| {
             let requests = Arc::clone(requests);
-            std::thread::spawn(move || talk(connection, &requests, expected, start, (number..count).step_by(8)))
+            std::thread::spawn(move || {
+                talk(connection, &requests, expected, start, (number..count).step_by(CONNECTIONS as usize))
+            })
         });
         let threads: Vec<_> = threads.collect();
         let mut times = Vec::new();

@@ -3,10 +3,10 @@
 //! Of the question only what a decision needs is read, and the answer is written at once: a review is a few kilobytes, of which
 //! most is who wrote what and who asks, and building all of it as values would cost more than deciding.
 
-mod base64;
 mod question;
 
 use crd::names;
+use k8s_openapi::ByteString;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ pub enum Verdict {
     /// It stays as it is.
     Unchanged,
     /// It is changed by this JSON patch.
-    Changed(Vec<u8>),
+    Changed(ByteString),
     /// It is not made.
     Refused {
         /// As of HTTP.
@@ -63,7 +63,7 @@ impl Answer {
             Verdict::Unchanged => {}
             Verdict::Changed(patch) => {
                 response.patch_type = Some("JSONPatch");
-                response.patch = Some(base64::encode(patch));
+                response.patch = Some(patch);
             }
             Verdict::Refused { code, message } => {
                 let reason = match code {
@@ -98,7 +98,7 @@ struct Response<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<String>,
+    patch: Option<&'a ByteString>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status<'a>>,
 }
@@ -133,14 +133,12 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
     let invalid = |refused: Refusal| (422, refused.to_string());
     unforged(pod).map_err(invalid)?;
     let decide = |there: u32| decide_as(pod, question.namespace(), settings, there, uid).map_err(invalid);
-    let mut limit = settings.domain.clone();
-    limit.push_str("/enabled-replicas");
+    let limit = format!("{}/enabled-replicas", settings.domain);
     let limited = pod.pointer("/metadata/annotations").is_some_and(|annotations| annotations.get(limit).is_some());
     // A number that cannot be read is refused before anything is counted.
     let (wish, mut patch) = match decide(0)? {
-        Decision::Unchanged(_) => return Ok(Verdict::Unchanged),
-        Decision::Changed { patch, .. } if !limited => return written(&patch),
-        Decision::Changed { wish, patch } => (wish, patch),
+        Decision::Changed { wish, patch } if limited => (wish, patch),
+        decision => return verdict(&decision),
     };
     let Some(owner) = controller(pod) else {
         let text = "annotation enabled-replicas: the pod has no controller whose replicas could be counted";
@@ -152,10 +150,7 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
     }
     let enabled = wish.enabled_replicas.unwrap_or(u32::MAX);
     match grey.reserve(&owner, uid, enabled, question.is_dry()) {
-        Room::Full(there) => match decide(there)? {
-            Decision::Unchanged(_) => Ok(Verdict::Unchanged),
-            Decision::Changed { patch, .. } => written(&patch),
-        },
+        Room::Full(there) => verdict(&decide(there)?),
         Room::Free => {
             patch.0.push(annotate(&names::key(COUNTER_KEY), uid));
             written(&patch)
@@ -164,9 +159,16 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
     }
 }
 
+fn verdict(decision: &Decision) -> Result<Verdict, Refused> {
+    match decision {
+        Decision::Unchanged(_) => Ok(Verdict::Unchanged),
+        Decision::Changed { patch, .. } => written(patch),
+    }
+}
+
 fn written(patch: &json_patch::Patch) -> Result<Verdict, Refused> {
     serde_json::to_vec(patch)
-        .map(Verdict::Changed)
+        .map(|text| Verdict::Changed(ByteString(text)))
         .map_err(|error| (500, format!("the patch of this pod could not be written: {error}")))
 }
 

@@ -20,6 +20,22 @@ fn take(inventory: &mut Inventory, gib: u64) -> Placement {
     placement
 }
 
+/// Those of these requests that find a place, in it, and when they leave.
+fn filled(inventory: &mut Inventory, requests: Vec<(Request, u64)>) -> Vec<(Placement, u64)> {
+    let mut held = Vec::new();
+    for (request, ends) in requests {
+        if let Some(placement) = place(inventory, &request) {
+            inventory.take(&placement).unwrap();
+            held.push((placement, ends));
+        }
+    }
+    held
+}
+
+fn until(held: &[(Placement, u64)]) -> Vec<Held<'_>> {
+    held.iter().map(|(placement, ends)| Held { placement, ends: Some(seconds(*ends)) }).collect()
+}
+
 #[test]
 fn freed_capacity_goes_to_who_was_nominated_and_not_to_who_is_small() {
     let mut inventory = inventory(&[vec![(10, 8, false, 1)]]);
@@ -106,15 +122,8 @@ proptest! {
         stream in prop::collection::vec((request(), 1..60u64, any::<bool>()), 0..60),
     ) {
         let mut inventory = inventory(&nodes);
-        let mut held: Vec<(Placement, u64)> = Vec::new();
-        for (request, ends) in first {
-            if let Some(placement) = place(&inventory, &request) {
-                inventory.take(&placement).unwrap();
-                held.push((placement, ends));
-            }
-        }
-        let known: Vec<Held<'_>> =
-            held.iter().map(|(placement, ends)| Held { placement, ends: Some(seconds(*ends)) }).collect();
+        let mut held = filled(&mut inventory, first);
+        let known = until(&held);
         let Some(nomination) = nominate(&inventory, &known, std::slice::from_ref(&big), Duration::ZERO) else {
             // Then it fits nowhere even when all is free.
             for (placement, _) in &held {
@@ -159,15 +168,8 @@ proptest! {
         stream in prop::collection::vec((request(), 1..60u64), 0..60),
     ) {
         let mut inventory = inventory(&nodes);
-        let mut held: Vec<(Placement, u64)> = Vec::new();
-        for (request, ends) in first {
-            if let Some(placement) = place(&inventory, &request) {
-                inventory.take(&placement).unwrap();
-                held.push((placement, ends));
-            }
-        }
-        let known: Vec<Held<'_>> =
-            held.iter().map(|(placement, ends)| Held { placement, ends: Some(seconds(*ends)) }).collect();
+        let mut held = filled(&mut inventory, first);
+        let known = until(&held);
         let ways: Vec<Vec<Vec<Request>>> = members.iter().map(|member| vec![vec![member.clone()]]).collect();
         let before = format!("{:?}", inventory.gpus());
         let found = nominate_gang(&mut inventory, &known, &ways, minimum, Duration::ZERO);

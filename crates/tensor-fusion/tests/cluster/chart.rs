@@ -97,8 +97,7 @@ fn an_upgrade_leaves_running_programs_alone() -> Result<(), Failed> {
     assert!(agents.lines().all(|agent| !after.contains(agent)), "{agents} {after}");
     assert_eq!(pods("keeper")?, keepers, "a keeper is replaced when somebody deletes it");
     workloads::computes_still(&pod)?;
-    let restarts = &get(&format!("pod {pod}"))?["status"]["containerStatuses"][0]["restartCount"];
-    assert_eq!(*restarts, 0);
+    assert_eq!(pods::restarts("default", &pod)?, 0);
     install("")?;
     agents_are_new()?;
     workloads::computes_still(&pod)?;
@@ -163,8 +162,7 @@ fn it_goes_and_leaves_pods_alone() -> Result<(), Failed> {
         install("")?;
         agents_are_new()?;
         workloads::computes_still(busy)?;
-        let restarts = &get(&format!("pod {busy}"))?["status"]["containerStatuses"][0]["restartCount"];
-        assert_eq!(*restarts, 0);
+        assert_eq!(pods::restarts("default", busy)?, 0);
         kubectl("delete job busy-for-long --cascade=foreground")?;
         helm(&format!("uninstall tensor-fusion --namespace {SYSTEM}"))?;
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::case::{Case, case};
 use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, until};
+use super::pods;
 use super::workloads::{busy, computes, computes_still, deployment, job, prints, wish};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -84,8 +85,7 @@ fn an_agent_that_dies_leaves_programs_alone() -> Result<(), Failed> {
     })?;
     let worker = taken_up.split_whitespace().find(|word| word.starts_with("pid=")).ok_or("no process is named")?;
     computes_still(&pod)?;
-    let restarts = &get(&format!("pod {pod}"))?["status"]["containerStatuses"][0]["restartCount"];
-    assert_eq!(*restarts, 0);
+    assert_eq!(pods::restarts("default", &pod)?, 0);
     kubectl("delete job agentless")?;
     until("the next agent ends it when its pod is gone", PATIENCE, || said(&format!("a worker has ended {worker} ")))?;
     Ok(())

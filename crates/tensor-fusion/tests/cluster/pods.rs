@@ -36,6 +36,11 @@ pub(crate) fn runs(pod: &Value) -> bool {
     pod["status"]["phase"] == "Running" && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
+/// How often a pod's first container was started again.
+pub(crate) fn restarts(namespace: &str, name: &str) -> Result<Value, String> {
+    Ok(get(&format!("pod {name} -n {namespace}"))?["status"]["containerStatuses"][0]["restartCount"].clone())
+}
+
 /// Whether a pod has a node, so was let through the gate.
 pub(crate) fn bound(pod: &Value) -> bool {
     pod["spec"]["nodeName"].is_string()

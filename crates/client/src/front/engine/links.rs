@@ -123,15 +123,17 @@ fn join(inputs: &[String]) -> String {
     if inputs.len() == 1 {
         return inputs.first().cloned().unwrap_or_default();
     }
+    let mut header = String::new();
+    for (directive, value) in [(".version", version), (".target", target), (".address_size", Some("64"))] {
+        if let Some(value) = value {
+            // Writing to a String cannot fail.
+            writeln!(header, "{directive} {value}").unwrap_or_default();
+        }
+    }
     let mut text = String::new();
     let mut declared = std::collections::HashSet::new();
     for input in inputs {
-        for (directive, value) in [(".version", version), (".target", target), (".address_size", Some("64"))] {
-            if let Some(value) = value {
-                // Writing to a String cannot fail.
-                writeln!(text, "{directive} {value}").unwrap_or_default();
-            }
-        }
+        text.push_str(&header);
         for line in input.lines() {
             let word = line.split_whitespace().next().unwrap_or_default();
             let is_header = matches!(word, ".version" | ".target" | ".address_size");

@@ -65,6 +65,23 @@ fn message(answer: &Value) -> &str {
 }
 
 #[test]
+fn base64_is_that_of_the_standard() {
+    for (plain, text) in [
+        ("", ""),
+        ("f", "Zg=="),
+        ("fo", "Zm8="),
+        ("foo", "Zm9v"),
+        ("foob", "Zm9vYg=="),
+        ("fooba", "Zm9vYmE="),
+        ("foobar", "Zm9vYmFy"),
+    ] {
+        assert_eq!(json!(ByteString(plain.into())), text);
+        assert_eq!(decoded(text), plain.as_bytes());
+    }
+    assert_eq!(json!(ByteString(vec![0xfb, 0xff, 0xbf])), "+/+/");
+}
+
+#[test]
 fn a_pod_that_asks_is_gated_and_the_second_time_left_alone() {
     let pod = pod(json!({"tensor-fusion.ai/vram-limit": "1Gi"}));
     let first = answer(&review("1", pod.clone()), &Settings::default(), &grey(), false);
