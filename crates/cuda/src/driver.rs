@@ -65,6 +65,8 @@ pub struct DriverInfo {
     /// The device addresses that the client may hand out by [`Driver::mem_map`]. Size 0: the GPU's own driver cannot
     /// place memory (no virtual memory management), so the client asks [`Driver::mem_alloc`] instead.
     pub addresses: AddressRange,
+    /// Device memory is memory of the process that opened the driver, which reads and writes it at the same addresses.
+    pub shares_process: bool,
 }
 
 /// One device's identity and constants.
@@ -140,7 +142,7 @@ pub struct ModuleLoad {
 pub struct ModuleInfo {
     /// Kernels.
     pub functions: Vec<FunctionInfo>,
-    /// `__device__` and `__constant__` variables.
+    /// `__device__`, `__constant__` and `__managed__` variables.
     pub globals: Vec<GlobalInfo>,
 }
 
@@ -187,6 +189,8 @@ pub struct GlobalInfo {
     pub address: u64,
     /// Size in bytes.
     pub size: u64,
+    /// `__managed__`: the program reaches it by the same address.
+    pub managed: bool,
 }
 
 /// A strided piece of device memory: `slices` × `rows` rows of `width` bytes.

@@ -133,6 +133,7 @@ impl Native {
             driver_version: nvml.as_ref().and_then(Nvml::driver_version).unwrap_or_default(),
             devices: devices.iter().map(|device| device.info.clone()).collect(),
             addresses: memory.as_ref().map_or(AddressRange { base: 0, size: 0 }, |memory| memory.range),
+            shares_process: false,
         };
         let memory = memory.map(Mutex::new);
         let (placed, objects) = (Mutex::default(), Mutex::default());

@@ -77,8 +77,13 @@ impl Soft {
             Some(range) => AddressRange { base: range.base, size: range.size },
             None => span.range(),
         };
-        let info =
-            DriverInfo { cuda_version: CUDA_VERSION, driver_version: DRIVER_VERSION.to_owned(), devices, addresses };
+        let info = DriverInfo {
+            cuda_version: CUDA_VERSION,
+            driver_version: DRIVER_VERSION.to_owned(),
+            devices,
+            addresses,
+            shares_process: true,
+        };
         let engine = Engine::new(Parts { info, capability: config.compute_capability, sink, span, area, turns });
         Ok(Arc::new(Self { engine }))
     }

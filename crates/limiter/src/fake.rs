@@ -65,6 +65,7 @@ impl Fake {
             driver_version: "580.0".to_owned(),
             devices: (0..devices).map(device).collect(),
             addresses: AddressRange { base: BASE, size: 1 << 39 },
+            shares_process: false,
         };
         Self {
             info,
@@ -287,7 +288,7 @@ impl Driver for Fake {
                     let address = state.next_variable;
                     state.next_variable += 1 << 20;
                     state.memory.insert(address, vec![0; size as usize]);
-                    load.info.globals.push(GlobalInfo { name: name.to_owned(), address, size });
+                    load.info.globals.push(GlobalInfo { name: name.to_owned(), address, size, managed: false });
                 }
                 [name] => {
                     let params = vec![ParamInfo { offset: 0, size: 8 }];

@@ -114,6 +114,8 @@ pub struct Variable<'a> {
     pub range: Option<u32>,
     /// Initial value.
     pub initial: Option<Initial<'a>>,
+    /// `.attribute(.managed)`.
+    pub managed: bool,
 }
 
 /// An initial value.

@@ -150,7 +150,9 @@ impl Remote {
             outbox: Outbox::new(Arc::clone(&transport)),
             inbound: Inbound::new(transport, Arc::clone(&sink), sender),
         });
-        let remote = Self { link: Arc::clone(&link), info: welcome.info };
+        // What the worker's process reaches, this one does not.
+        let info = DriverInfo { shares_process: false, ..welcome.info };
+        let remote = Self { link: Arc::clone(&link), info };
         // If one of these fails, `remote` is dropped and ends the others.
         let flusher = Arc::clone(&link);
         start("tf-flush", move || flusher.outbox.run_flusher())?;

@@ -63,7 +63,13 @@ fn a_worker_that_hangs_up_before_a_word_is_asked_again_and_a_stranger_is_not_for
         let taken = next();
         hello::listen(&taken, std::time::Duration::from_secs(5)).unwrap();
         let addresses = AddressRange { base: 0, size: 0 };
-        let info = DriverInfo { cuda_version: 13000, driver_version: String::new(), devices: Vec::new(), addresses };
+        let info = DriverInfo {
+            cuda_version: 13000,
+            driver_version: String::new(),
+            devices: Vec::new(),
+            addresses,
+            shares_process: false,
+        };
         hello::welcome(&taken, &info).unwrap();
         client.join().unwrap().unwrap();
 

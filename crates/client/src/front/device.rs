@@ -13,8 +13,10 @@ fn ours(number: u32) -> Option<i32> {
     Some(match number {
         // Overlap, unified addressing, stream priorities, pinning host memory, memory pools.
         15 | 41 | 78 | 99 | 115 => 1,
-        // Mapped host memory, managed and pageable access, stream memory operations, multi-device cooperative launch.
-        19 | 83 | 86 | 88 | 89 | 91..=94 | 96 | 98 | 100 | 101 | 122 | 123 => 0,
+        // Mapped host memory, managed memory.
+        19 | 83 => i32::from(front().ok()?.can_share_memory()),
+        // Pageable access, access while kernels run, stream memory operations, multi-device cooperative launch.
+        86 | 88 | 89 | 91..=94 | 96 | 98 | 100 | 101 | 122 | 123 => 0,
         // Virtual memory management, exported handles, compression, RDMA, sparse and deferred arrays, IPC, tensor maps,
         // function pointers, multicast, decompression, host pools.
         102..=105 | 107 | 110 | 112..=114 | 116..=119 | 121 | 124 | 125 | 127..=129 | 132 => 0,

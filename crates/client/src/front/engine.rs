@@ -15,6 +15,7 @@ mod jit;
 mod launches;
 mod libraries;
 mod links;
+mod managed;
 mod memory;
 mod modules;
 mod occupancy;
@@ -40,7 +41,7 @@ pub use jit::JitOptions;
 pub use launches::{Arguments, LaunchRequest};
 pub use libraries::Library;
 pub use links::Link;
-pub use memory::{Owner, Range};
+pub use memory::{Kind, Owner, Range};
 pub use modules::Module;
 pub use pinned::PinnedInfo;
 pub use pools::Pool;
@@ -63,6 +64,7 @@ pub struct Engine {
     links: Handles<Link>,
     pools: Handles<Pool>,
     memory: memory::Memory,
+    managed: managed::Managed,
     device_pools: Vec<pools::DevicePools>,
     pinned: pinned::Pinned,
     limits: Vec<Limits>,
@@ -98,6 +100,7 @@ impl Engine {
             links: Handles::default(),
             pools: Handles::default(),
             memory,
+            managed: managed::Managed::default(),
             device_pools: (0..count).map(pools::DevicePools::new).collect(),
             pinned: pinned::Pinned::default(),
             limits,

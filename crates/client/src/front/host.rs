@@ -32,11 +32,9 @@ pub(crate) fn flags(flags: Out<u32>, memory: Host) -> CuResult {
     flags.set(front()?.host_flags(memory.address())?)
 }
 
-pub(crate) fn device_pointer(_address: Out<u64>, memory: Host, flags: u32) -> CuResult {
-    front()?.host_flags(memory.address())?;
-    if flags != 0 {
+pub(crate) fn device_pointer(address: Out<u64>, memory: Host, flags: u32) -> CuResult {
+    if flags != 0 || address.is_null() {
         return Err(CuError::INVALID_VALUE);
     }
-    // Kernels cannot reach host memory: CAN_MAP_HOST_MEMORY is 0.
-    Err(CuError::NOT_SUPPORTED)
+    address.set(front()?.host_device_pointer(memory.address())?)
 }

@@ -94,11 +94,13 @@ pub(crate) fn global(address: Out<u64>, bytes: Out<usize>, library: CUlibrary, n
     Ok(())
 }
 
-pub(crate) fn managed(_address: Out<u64>, _bytes: Out<usize>, library: CUlibrary, name: Name) -> CuResult {
-    front()?.library(library.0 as u64)?;
-    name.get()?;
-    // There is no managed memory, so there are no such variables.
-    Err(CuError::NOT_FOUND)
+pub(crate) fn managed(address: Out<u64>, bytes: Out<usize>, library: CUlibrary, name: Name) -> CuResult {
+    let engine = front()?;
+    let library = engine.library(library.0 as u64)?;
+    let (base, length) = engine.library_managed(&library, name.get()?)?;
+    address.set_if(base);
+    bytes.set_if(size(length));
+    Ok(())
 }
 
 pub(crate) fn unified_function(_function: Out<Host>, library: CUlibrary, name: Name) -> CuResult {

@@ -3,7 +3,7 @@
 use cuda::types::{Host, In};
 use cuda::{CuError, CuResult};
 
-use super::engine::{Engine, Owner, Range, handle_of};
+use super::engine::{Engine, Kind, Owner, Range, handle_of};
 use super::front;
 
 const HOST: u32 = 1;
@@ -78,7 +78,8 @@ fn ordinal(device: u32) -> Value {
 fn of_device(range: &Range, number: u32, address: u64) -> CuResult<Value> {
     Ok(match number {
         attribute::CONTEXT => Value::Wide(range.context),
-        attribute::MEMORY_TYPE => Value::Word(DEVICE),
+        attribute::MEMORY_TYPE => Value::Word(if range.kind == Kind::Mapped { HOST } else { DEVICE }),
+        attribute::IS_MANAGED => Value::Word(u32::from(range.kind == Kind::Managed)),
         attribute::DEVICE_POINTER => Value::Wide(address),
         attribute::SYNC_MEMOPS => Value::Word(u32::from(range.sync_memops)),
         attribute::BUFFER_ID | attribute::BLOCK_ID => Value::Wide(range.buffer),
@@ -93,8 +94,9 @@ fn of_device(range: &Range, number: u32, address: u64) -> CuResult<Value> {
             Owner::Pool(pool) => Value::Wide(handle_of(pool)),
             _ => Value::Wide(0),
         },
-        // No host address reaches it.
-        attribute::HOST_POINTER => return Err(CuError::INVALID_VALUE),
+        // No host address reaches what is the device's alone.
+        attribute::HOST_POINTER if range.kind == Kind::Device => return Err(CuError::INVALID_VALUE),
+        attribute::HOST_POINTER => Value::Wide(address),
         _ => return Value::unknown(number),
     })
 }

@@ -127,10 +127,9 @@ pub(crate) fn launch_host_function_with_mode(stream: CUstream, function: CUhostF
     launch_host_function(stream, function, data)
 }
 
-pub(crate) fn attach_memory(stream: CUstream, _address: u64, _bytes: usize, _flags: u32) -> CuResult {
-    get(stream)?;
-    // Only managed and pageable memory can be attached, and kernels reach neither.
-    Err(CuError::NOT_SUPPORTED)
+pub(crate) fn attach_memory(stream: CUstream, address: u64, bytes: usize, flags: u32) -> CuResult {
+    let (engine, stream) = get(stream)?;
+    engine.attach(&*engine.current()?, &stream, address, bytes as u64, flags)
 }
 
 pub(crate) fn is_capturing(stream: CUstream, status: Out<u32>) -> CuResult {

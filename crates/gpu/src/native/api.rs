@@ -180,6 +180,7 @@ api! {
         memory_unmap = b"cuMemUnmap\0"(u64, usize);
         memory_access = b"cuMemSetAccess\0"(u64, usize, *const Access, usize);
         granularity = b"cuMemGetAllocationGranularity\0"(*mut usize, *const AllocationProperties, c_uint);
+        pointer_attribute = b"cuPointerGetAttribute\0"(*mut c_void, c_uint, u64);
         function_count = b"cuModuleGetFunctionCount\0"(*mut c_uint, Handle);
         functions = b"cuModuleEnumerateFunctions\0"(*mut Handle, c_uint, Handle);
         function_name = b"cuFuncGetName\0"(*mut *const c_char, Handle);

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into a vendor's library")]
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, CString, c_uint, c_void};
 
 use cuda::{ContextId, CuError, CuResult, FunctionInfo, GlobalInfo, ModuleInfo, ModuleLoad, Ordinal, ParamInfo};
 
@@ -76,6 +76,17 @@ pub(super) fn load(
     }
 }
 
+/// Whether the driver calls memory managed; one that cannot say has none.
+fn is_managed(api: &Api, address: u64) -> bool {
+    /// `CU_POINTER_ATTRIBUTE_IS_MANAGED`.
+    const IS_MANAGED: c_uint = 8;
+    let mut managed: c_uint = 0;
+    let Some(attribute) = api.pointer_attribute else { return false };
+    // SAFETY: the answer is an `unsigned int` of which the pointer is valid for the call.
+    let code = unsafe { attribute((&raw mut managed).cast(), IS_MANAGED, address) };
+    check(code).is_ok() && managed != 0
+}
+
 fn describe(api: &Api, module: Handle, image: &[u8]) -> CuResult<(Vec<usize>, ModuleInfo)> {
     let mut count = 0;
     // SAFETY: the pointer is valid for the call.
@@ -91,7 +102,7 @@ fn describe(api: &Api, module: Handle, image: &[u8]) -> CuResult<(Vec<usize>, Mo
         // SAFETY: the pointers are valid for the call, the name ends with a NUL.
         let code = unsafe { (api.module_global)(&raw mut address, &raw mut size, module, text.as_ptr()) };
         match check(code) {
-            Ok(()) => globals.push(GlobalInfo { name, address, size: size as u64 }),
+            Ok(()) => globals.push(GlobalInfo { name, address, size: size as u64, managed: is_managed(api, address) }),
             Err(CuError::NOT_FOUND) => {}
             Err(error) => return Err(error),
         }

@@ -150,7 +150,12 @@ impl Engine {
             });
         }
         for (variable, address) in module.variables.iter().zip(addresses) {
-            info.globals.push(GlobalInfo { name: variable.name.clone(), address, size: variable.size });
+            info.globals.push(GlobalInfo {
+                name: variable.name.clone(),
+                address,
+                size: variable.size,
+                managed: variable.managed,
+            });
         }
         let dynamic_shared = info.functions.iter().map(|_| AtomicU32::new(UNSET)).collect();
         let kernels = module.kernels.len();

@@ -31,6 +31,8 @@ pub struct Variable {
     pub bytes: Vec<u8>,
     /// Addresses to be written into the initial bytes.
     pub relocations: Vec<Relocation>,
+    /// The host reaches it by the same address.
+    pub managed: bool,
 }
 
 /// An address inside a variable's initial bytes.

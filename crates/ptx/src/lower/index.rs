@@ -186,6 +186,7 @@ impl<'m, 'a> Index<'m, 'a> {
             align: 64,
             bytes: Vec::new(),
             relocations: Vec::new(),
+            managed: false,
         })
     }
 

@@ -48,6 +48,7 @@ fn lower<'a>(index: &Index<'_, 'a>, variable: &Variable<'a>) -> Lowered<ir::Vari
         align: layout::align(variable)?,
         bytes: image.bytes,
         relocations: image.relocations,
+        managed: variable.managed,
     })
 }
 

@@ -140,7 +140,9 @@ impl<'a> Parser<'a> {
                     self.extents()?;
                 }
                 Token::Dotted("pragma") => self.pragma()?,
-                Token::Dotted("attribute") => self.attribute()?,
+                Token::Dotted("attribute") => {
+                    self.attribute()?;
+                }
                 Token::Punct(b';') => {
                     self.advance();
                     return Ok(function);
@@ -168,10 +170,11 @@ impl<'a> Parser<'a> {
         Ok(extents)
     }
 
-    /// `.attribute(.managed)`, `.attribute(.unified(1, 2))`.
-    fn attribute(&mut self) -> Parsed<()> {
+    /// `.attribute(.managed)`, `.attribute(.unified(1, 2))`: whether `.managed` is among them.
+    fn attribute(&mut self) -> Parsed<bool> {
+        let mut managed = false;
         if self.token != Token::Dotted("attribute") {
-            return Ok(());
+            return Ok(managed);
         }
         self.advance();
         self.expect(b'(', "behind `.attribute`")?;
@@ -180,12 +183,13 @@ impl<'a> Parser<'a> {
             match self.token {
                 Token::Punct(b'(') => depth += 1,
                 Token::Punct(b')') => depth -= 1,
-                Token::Dotted(_) | Token::Integer(..) | Token::Punct(b',') | Token::Word(_) => {}
+                Token::Dotted(word) => managed |= word == "managed",
+                Token::Integer(..) | Token::Punct(b',') | Token::Word(_) => {}
                 _ => return self.fail("`)` behind an attribute"),
             }
             self.advance();
         }
-        Ok(())
+        Ok(managed)
     }
 
     fn parameters(&mut self) -> Parsed<Vec<Variable<'a>>> {
@@ -231,6 +235,7 @@ impl<'a> Parser<'a> {
             extents: Vec::new(),
             range: None,
             initial: None,
+            managed: false,
         };
         if let Token::Dotted(word) = self.token
             && let Some(space) = Self::state_space(word)
@@ -259,7 +264,7 @@ impl<'a> Parser<'a> {
                     continue;
                 }
                 "attribute" => {
-                    self.attribute()?;
+                    variable.managed |= self.attribute()?;
                     continue;
                 }
                 "ptr" => {

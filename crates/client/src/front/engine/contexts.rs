@@ -380,6 +380,7 @@ impl Engine {
         self.streams_idle(life.id);
         self.driver.context_synchronize(life.id)?;
         self.end_downloads(Done::Context(life.id));
+        self.share_after(life.id, None)?;
         self.release_pools(life.device, Done::Context(life.id))
     }
 

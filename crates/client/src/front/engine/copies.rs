@@ -117,11 +117,21 @@ impl Engine {
         }
         let target = self.check_place(target, shape)?;
         let source = self.check_place(source, shape)?;
+        self.share_before(stream)?;
         self.mark_busy(stream);
         match (target.host, source.host) {
-            (false, false) => self.driver.copy_on_device(stream.id, target.region(shape), source.region(shape)),
-            (false, true) => self.upload(stream, target.region(shape), source, shape, bytes),
-            (true, false) => self.download(stream, target, source.region(shape), shape, bytes, wait),
+            (false, false) => {
+                self.driver.copy_on_device(stream.id, target.region(shape), source.region(shape))?;
+                self.share_copied(stream, wait)
+            }
+            (false, true) => {
+                self.upload(stream, target.region(shape), source, shape, bytes)?;
+                self.share_copied(stream, wait)
+            }
+            (true, false) => {
+                self.download(stream, target, source.region(shape), shape, bytes, wait)?;
+                self.share_copied(stream, wait)
+            }
             (true, true) => {
                 self.stream_synchronize(stream)?;
                 target.rows(shape).zip(source.rows(shape)).try_for_each(|(to, from)| raw::copy(to, from, shape.width))
@@ -212,6 +222,7 @@ impl Engine {
         let shape = Shape { width, rows, slices: 1 };
         let place = Place { address, host: false, row_pitch: pitch, slice_pitch: 0 };
         self.check_device(address, place.extent(shape)?)?;
+        self.share_before(stream)?;
         self.mark_busy(stream);
         self.driver.fill(stream.id, place.region(shape), element, value)
     }

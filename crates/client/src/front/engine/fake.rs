@@ -66,6 +66,8 @@ pub(crate) fn engine(devices: u32) -> (Engine, Arc<Fake>) {
         driver_version: "580.1".to_owned(),
         devices: (0..devices).map(device).collect(),
         addresses: AddressRange { base: BASE, size: 1 << 30 },
+        // No memory of this process is at its addresses.
+        shares_process: true,
     };
     let fake = Arc::new(Fake { info, sink: callbacks.clone(), state: Mutex::default() });
     (Engine::new(fake.clone(), callbacks), fake)
@@ -182,7 +184,7 @@ impl Driver for Fake {
                     let address = BASE + (1 << 31) + state.next_global;
                     let size: u64 = size.parse().unwrap();
                     state.maps.insert(address, (0, vec![0; size as usize]));
-                    info.globals.push(GlobalInfo { name: (*name).to_owned(), address, size });
+                    info.globals.push(GlobalInfo { name: (*name).to_owned(), address, size, managed: false });
                 }
                 [] => {}
                 _ => return Ok(ModuleLoad { status: 218, log: format!("1:1: what is `{line}`?"), info }),

@@ -51,6 +51,7 @@ impl Engine {
             .try_with(|buffer| {
                 let mut buffer = buffer.borrow_mut();
                 pack(function, request.arguments, &mut buffer)?;
+                self.share_before(stream)?;
                 self.mark_busy(stream);
                 self.driver.launch(stream.id, function.id, request.shape, &buffer)
             })
@@ -63,6 +64,7 @@ impl Engine {
     /// As [`Engine::launch`].
     pub fn launch_packed(&self, function: &Function, stream: &Stream, shape: LaunchShape, params: &[u8]) -> CuResult {
         self.check_shape(function, &shape)?;
+        self.share_before(stream)?;
         self.mark_busy(stream);
         self.driver.launch(stream.id, function.id, shape, params)
     }

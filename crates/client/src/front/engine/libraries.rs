@@ -153,6 +153,18 @@ impl Engine {
         Ok(kernel)
     }
 
+    /// Address and length of a `__managed__` variable. Each context that loads the library has variables of its own; this is the
+    /// one of the first.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, or why the library cannot be loaded.
+    pub fn library_managed(&self, library: &Library, name: &str) -> CuResult<(u64, u64)> {
+        let sample = self.library_sample(library)?;
+        let is_it = |global: &&cuda::GlobalInfo| global.managed && global.name == name;
+        let found = sample.info.globals.iter().find(is_it).ok_or(CuError::NOT_FOUND)?;
+        Ok((found.address, found.size))
+    }
+
     /// All kernels of a library.
     ///
     /// # Errors

@@ -23,6 +23,17 @@ pub enum Owner {
     Module(ModuleId),
 }
 
+/// Who reaches a piece of device memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Kernels and copies.
+    Device,
+    /// The program too: managed memory.
+    Managed,
+    /// The program too: pinned memory that is mapped.
+    Mapped,
+}
+
 /// One piece of device memory that the program may use.
 #[derive(Clone, Debug)]
 pub struct Range {
@@ -40,6 +51,10 @@ pub struct Range {
     pub sync_memops: bool,
     /// Where it came from.
     pub owner: Owner,
+    /// Who reaches it.
+    pub kind: Kind,
+    /// Bytes of the address space that it takes.
+    pub(super) room: u64,
 }
 
 /// All device memory of this process.
@@ -60,50 +75,65 @@ impl Memory {
 }
 
 impl Engine {
-    /// Maps `size` bytes of a device somewhere. When the device is full, cached pool memory goes back first.
-    pub(super) fn map_memory(&self, device: u32, size: u64) -> CuResult<u64> {
+    /// Maps `size` bytes of a device somewhere, with `room` for them. When the device is full, cached pool memory goes back first.
+    pub(super) fn map_memory(&self, device: u32, size: u64, room: u64) -> CuResult<u64> {
         if size == 0 {
             return Err(CuError::INVALID_VALUE);
         }
         if size > self.device(device)?.total_memory {
             return Err(CuError::OUT_OF_MEMORY);
         }
-        match self.try_map(device, size) {
-            Err(CuError::OUT_OF_MEMORY) if self.drop_cached_blocks(device)? => self.try_map(device, size),
+        match self.try_map(device, size, room) {
+            Err(CuError::OUT_OF_MEMORY) if self.drop_cached_blocks(device)? => self.try_map(device, size, room),
             result => result,
         }
     }
 
-    fn try_map(&self, device: u32, size: u64) -> CuResult<u64> {
+    fn try_map(&self, device: u32, size: u64, room: u64) -> CuResult<u64> {
         if self.memory.addresses.size == 0 {
             return self.driver.mem_alloc(Ordinal(device), size);
         }
         let space = self.memory.spaces.get(device as usize).ok_or(CuError::INVALID_DEVICE)?;
-        let address = space.lock().take(size).ok_or(CuError::OUT_OF_MEMORY)?;
+        let address = space.lock().take(room).ok_or(CuError::OUT_OF_MEMORY)?;
         match self.driver.mem_map(Ordinal(device), address, size) {
             Ok(()) => Ok(address),
             Err(error) => {
-                space.lock().give_back(address, size);
+                space.lock().give_back(address, room);
                 Err(error)
             }
         }
     }
 
     /// Gives back what [`Engine::map_memory`] mapped.
-    pub(super) fn unmap_memory(&self, device: u32, address: u64, size: u64) -> CuResult {
+    pub(super) fn unmap_memory(&self, device: u32, address: u64, room: u64) -> CuResult {
         let result = self.driver.mem_unmap(Ordinal(device), address);
         if self.memory.addresses.size > 0
             && let Some(space) = self.memory.spaces.get(device as usize)
         {
-            space.lock().give_back(address, size);
+            space.lock().give_back(address, room);
         }
         result
     }
 
     /// Enters a piece of memory in the table.
     pub(super) fn add_range(&self, base: u64, size: u64, device: u32, context: u64, owner: Owner) {
+        self.add_range_of(Kind::Device, base, size, size, device, context, owner);
+    }
+
+    /// The same, of a kind, and with more room than it has bytes.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a range")]
+    pub(super) fn add_range_of(
+        &self,
+        kind: Kind,
+        base: u64,
+        size: u64,
+        room: u64,
+        device: u32,
+        context: u64,
+        owner: Owner,
+    ) {
         let buffer = self.fresh_id();
-        let range = Range { base, size, device, context, buffer, sync_memops: false, owner };
+        let range = Range { base, size, device, context, buffer, sync_memops: false, owner, kind, room };
         self.memory.ranges.write().insert(base, range);
     }
 
@@ -116,7 +146,7 @@ impl Engine {
     /// # Errors
     /// `INVALID_VALUE` for no bytes, `OUT_OF_MEMORY`, or what the driver says.
     pub fn mem_alloc(&self, life: &Life, size: u64) -> CuResult<u64> {
-        let address = self.map_memory(life.device, size)?;
+        let address = self.map_memory(life.device, size, size)?;
         self.add_range(address, size, life.device, life.context, Owner::Context(life.id));
         Ok(address)
     }
@@ -145,14 +175,16 @@ impl Engine {
         let range = {
             let mut ranges = self.memory.ranges.write();
             match ranges.get(&address) {
-                Some(range) if !matches!(range.owner, Owner::Module(_)) => ranges.remove(&address),
+                Some(range) if !matches!(range.owner, Owner::Module(_)) && range.kind != Kind::Mapped => {
+                    ranges.remove(&address)
+                }
                 _ => None,
             }
         }
         .ok_or(CuError::INVALID_VALUE)?;
         match range.owner {
             Owner::Pool(pool) => self.pool_free_now(&pool, range.base, range.size),
-            _ => self.unmap_memory(range.device, range.base, range.size),
+            _ => self.release(&range),
         }
     }
 
@@ -198,19 +230,16 @@ impl Engine {
 
     /// Frees what a context allocated. Errors of single frees are those of a context that dies anyway.
     pub(super) fn free_memory_of(&self, life: &Life) {
-        let mut freed = Vec::new();
-        self.memory.ranges.write().retain(|_, range| {
-            let goes = matches!(range.owner, Owner::Context(owner) if owner == life.id);
-            if goes {
-                freed.push((range.base, range.size));
+        let freed = self.remove_ranges_where(|range| matches!(range.owner, Owner::Context(owner) if owner == life.id));
+        for range in freed {
+            if range.kind == Kind::Mapped {
+                self.forget_mapped(range.base);
             }
-            !goes
-        });
-        for (base, size) in freed {
-            if let Err(error) = self.unmap_memory(life.device, base, size) {
-                tracing::debug!(%error, address = base, "memory of a destroyed context");
+            if let Err(error) = self.release(&range) {
+                tracing::debug!(%error, address = range.base, "memory of a destroyed context");
             }
         }
+        self.forget_lane(life.id);
     }
 
     /// Takes ranges out by owner.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use cuda::{CuError, CuResult, FunctionId, ModuleId, ModuleInfo};
 
+use super::memory::Kind;
 use super::{Context, Engine, Function, JitOptions, Life, Owner, handle_of};
 
 /// A module.
@@ -54,12 +55,27 @@ impl Engine {
         let names = load.info.functions.iter().zip(0_u32..);
         let by_name = names.map(|(function, index)| (function.name.clone(), index)).collect();
         let functions = load.info.functions.iter().map(|_| OnceLock::new()).collect();
-        for global in load.info.globals.iter().filter(|global| global.size > 0) {
-            self.add_range(global.address, global.size, life.device, life.context, Owner::Module(id));
-        }
         let module =
             Module { id, context: life.id, device: life.device, info: load.info, of_library, by_name, functions };
         let module = Arc::new(module);
+        for global in module.info.globals.iter().filter(|global| global.size > 0) {
+            let kind = if global.managed { Kind::Managed } else { Kind::Device };
+            if global.managed
+                && let Err(error) = self.adopt_variable(life, global.address, global.size)
+            {
+                self.forget_module(&module);
+                return self.driver.module_unload(id).and(Err(error));
+            }
+            self.add_range_of(
+                kind,
+                global.address,
+                global.size,
+                global.size,
+                life.device,
+                life.context,
+                Owner::Module(id),
+            );
+        }
         self.modules.insert(Arc::clone(&module));
         Ok(module)
     }
@@ -95,7 +111,11 @@ impl Engine {
         for function in module.functions.iter().filter_map(OnceLock::get) {
             self.functions.remove(handle_of(function));
         }
-        self.remove_ranges_where(|range| matches!(range.owner, Owner::Module(owner) if owner == module.id));
+        let variables =
+            self.remove_ranges_where(|range| matches!(range.owner, Owner::Module(owner) if owner == module.id));
+        for variable in variables.iter().filter(|variable| variable.kind == Kind::Managed) {
+            self.forget_variable(variable.base, variable.size);
+        }
     }
 
     /// The context is gone, and its modules with it.

@@ -18,6 +18,7 @@ const PAGE: u64 = 4096;
 const REGISTER_FLAGS: u32 = 0xF;
 /// `CU_MEMHOSTALLOC_PORTABLE`, `_DEVICEMAP`, `_WRITECOMBINED`.
 const ALLOC_FLAGS: u32 = 0x7;
+const DEVICE_MAP: u32 = 0x2;
 
 /// One piece of pinned host memory.
 #[derive(Debug)]
@@ -79,8 +80,9 @@ impl Engine {
         if size == 0 || flags & !ALLOC_FLAGS != 0 {
             return Err(CuError::INVALID_VALUE);
         }
+        let shared = flags & DEVICE_MAP != 0 && self.can_share_memory();
         let mapped = size.checked_next_multiple_of(PAGE).ok_or(CuError::OUT_OF_MEMORY)?;
-        let address = raw::map_pages(mapped);
+        let address = if shared { self.share_mapped(&life, size)? } else { raw::map_pages(mapped) };
         if address == 0 {
             return Err(CuError::OUT_OF_MEMORY);
         }
@@ -101,8 +103,27 @@ impl Engine {
         }
         let piece = self.take_piece(address, |piece| piece.mapped > 0).ok_or(CuError::INVALID_VALUE)?;
         self.settle(&piece);
-        raw::unmap_pages(address, piece.mapped);
-        Ok(())
+        match self.remove_range(address) {
+            Some(range) => self.release(&range),
+            None => {
+                raw::unmap_pages(address, piece.mapped);
+                Ok(())
+            }
+        }
+    }
+
+    /// The context of mapped memory is gone, and the memory with it.
+    pub(super) fn forget_mapped(&self, address: u64) {
+        self.take_piece(address, |_| true);
+    }
+
+    /// The address by which kernels reach pinned memory.
+    ///
+    /// # Errors
+    /// `INVALID_VALUE` for memory that is not pinned, `NOT_SUPPORTED` for memory that is not mapped.
+    pub fn host_device_pointer(&self, address: u64) -> CuResult<u64> {
+        self.host_flags(address)?;
+        self.range_of(address).map(|_| address).ok_or(CuError::NOT_SUPPORTED)
     }
 
     /// Makes memory of the program known.

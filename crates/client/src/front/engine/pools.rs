@@ -284,7 +284,7 @@ impl Engine {
                         return Err(CuError::OUT_OF_MEMORY);
                     }
                 }
-                let base = self.map_memory(pool.device, size)?;
+                let base = self.map_memory(pool.device, size, size)?;
                 let mut state = pool.state.lock();
                 state.reserved.add(size);
                 state.used.add(size);

@@ -20,6 +20,14 @@ pub(super) fn with_bytes<T>(address: u64, length: u64, use_bytes: impl FnOnce(&[
     Ok(use_bytes(bytes))
 }
 
+/// Lends the bytes at `address` to `use_bytes`, to be changed.
+pub(super) fn with_bytes_mut<T>(address: u64, length: u64, use_bytes: impl FnOnce(&mut [u8]) -> T) -> CuResult<T> {
+    let length = check(address, length)?;
+    // SAFETY: the program promises that `length` bytes at `address` are its to be written, and used by nobody meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(address as *mut u8, length) };
+    Ok(use_bytes(bytes))
+}
+
 /// Copies bytes out of the program's memory.
 pub(super) fn read(address: u64, target: &mut [u8]) -> CuResult {
     check(address, target.len() as u64)?;
@@ -82,10 +90,35 @@ pub(super) fn map_pages(length: u64) -> u64 {
     if address == libc::MAP_FAILED { 0 } else { address as u64 }
 }
 
-/// Gives back what [`map_pages`] returned for the same length.
+/// Page-aligned memory of this process at an address, zeroed; whether nothing else was there.
+pub(super) fn map_pages_at(address: u64, length: u64) -> bool {
+    let Ok(bytes) = usize::try_from(length) else { return false };
+    // SAFETY: a new anonymous mapping that replaces none touches nobody's memory.
+    let mapped = unsafe {
+        libc::mmap(
+            address as *mut libc::c_void,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return false;
+    }
+    // A kernel older than the flag takes the address for a hint.
+    if mapped as u64 != address {
+        unmap_pages(mapped as u64, length);
+        return false;
+    }
+    true
+}
+
+/// Gives back what [`map_pages`] or [`map_pages_at`] mapped, for the same length.
 pub(super) fn unmap_pages(address: u64, length: u64) {
     let Ok(length) = usize::try_from(length) else { return };
-    // SAFETY: address and length are those of a mapping that `map_pages` made and that nobody uses any more.
+    // SAFETY: address and length are those of a mapping that was made here and that nobody uses any more.
     let status = unsafe { libc::munmap(address as *mut libc::c_void, length) };
     debug_assert_eq!(status, 0);
 }

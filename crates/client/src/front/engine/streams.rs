@@ -40,6 +40,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Whether it is its context's default stream, which waits for others.
+    pub(super) fn is_legacy(&self, life: &Life) -> bool {
+        self.id == life.legacy.id
+    }
+
     pub(super) fn new(
         id: StreamId,
         context: ContextId,
@@ -136,6 +141,7 @@ impl Engine {
         self.mark_idle(stream);
         self.driver.stream_synchronize(stream.id)?;
         self.end_downloads(Done::Stream(stream.id));
+        self.share_after(stream.context, Some(stream.id))?;
         self.release_pools(stream.device, Done::Stream(stream.id))
     }
 
@@ -148,6 +154,7 @@ impl Engine {
             return Err(CuError::NOT_READY);
         }
         self.end_downloads(Done::Stream(stream.id));
+        self.share_after(stream.context, Some(stream.id))?;
         self.release_pools(stream.device, Done::Stream(stream.id))
     }
 
@@ -277,7 +284,7 @@ impl Engine {
     pub fn event_query(&self, handle: u64) -> CuResult {
         let event = self.event(handle)?;
         let done = !event.recorded.load(Ordering::Acquire) || self.driver.event_query(event.id)?;
-        if done { Ok(()) } else { Err(CuError::NOT_READY) }
+        if done { self.share_after(event.context, None) } else { Err(CuError::NOT_READY) }
     }
 
     /// Waits for an event.
@@ -286,7 +293,11 @@ impl Engine {
     /// `INVALID_HANDLE` for what is none, or what the driver says.
     pub fn event_synchronize(&self, handle: u64) -> CuResult {
         let event = self.event(handle)?;
-        if event.recorded.load(Ordering::Acquire) { self.driver.event_synchronize(event.id) } else { Ok(()) }
+        if event.recorded.load(Ordering::Acquire) {
+            self.driver.event_synchronize(event.id)?;
+            self.share_after(event.context, None)?;
+        }
+        Ok(())
     }
 
     /// Milliseconds between two events.
