@@ -178,6 +178,12 @@ static void attached() {
     }
     CUDA(cudaStreamSynchronize(second));
     for (int i = 0; i < count; i++) REQUIRE(yours[i] == 5, "yours[%d] is %d", i, yours[i]);
+    CUDA(cudaStreamAttachMemAsync(first, mine, 0, cudaMemAttachHost));
+    step<<<8, 256, 0, second>>>(yours, count, 1);
+    mine[3] = -3;
+    CUDA(cudaMemsetAsync(mine + 4, 0xff, sizeof(int), first));
+    CUDA(cudaDeviceSynchronize());
+    REQUIRE(mine[3] == -3 && mine[4] == -1 && mine[5] == 5, "%d %d %d", mine[3], mine[4], mine[5]);
     CUDA_FAILS(cudaStreamAttachMemAsync(first, mine, 0, 8), cudaErrorInvalidValue);
     cudaGetLastError();
     CUDA(cudaFree(mine));

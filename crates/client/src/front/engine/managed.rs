@@ -39,7 +39,6 @@ const SINGLE: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attached {
     Everybody,
-    Program,
     Stream(StreamId),
 }
 
@@ -49,8 +48,8 @@ struct Piece {
     size: u64,
     twin: Vec<u8>,
     attached: Attached,
-    /// Mapped pinned memory: the program may change it at any time.
-    mapped: bool,
+    /// The program may change it at any time, whatever runs: mapped pinned memory, and what is attached to the host.
+    any_time: bool,
     /// The program may have changed it since we looked.
     look_here: bool,
     /// The device may have changed it since we looked.
@@ -61,7 +60,6 @@ impl Piece {
     fn reaches(&self, stream: StreamId) -> bool {
         match self.attached {
             Attached::Everybody => true,
-            Attached::Program => false,
             Attached::Stream(owner) => owner == stream,
         }
     }
@@ -95,20 +93,18 @@ impl Engine {
     /// # Errors
     /// `INVALID_VALUE` for no bytes or unknown flags, `OUT_OF_MEMORY`, `NOT_SUPPORTED` where the driver places memory itself.
     pub fn managed_alloc(&self, life: &Life, size: u64, flags: u32) -> CuResult<u64> {
-        let attached = match flags {
-            GLOBAL => Attached::Everybody,
-            HOST => Attached::Program,
-            _ => return Err(CuError::INVALID_VALUE),
-        };
-        self.share_memory(life, size, Kind::Managed, attached)
+        if !matches!(flags, GLOBAL | HOST) {
+            return Err(CuError::INVALID_VALUE);
+        }
+        self.share_memory(life, size, Kind::Managed, flags == HOST)
     }
 
     /// Allocates memory that both sides reach, all zeros.
     pub(super) fn share_mapped(&self, life: &Life, size: u64) -> CuResult<u64> {
-        self.share_memory(life, size, Kind::Mapped, Attached::Everybody)
+        self.share_memory(life, size, Kind::Mapped, true)
     }
 
-    fn share_memory(&self, life: &Life, size: u64, kind: Kind, attached: Attached) -> CuResult<u64> {
+    fn share_memory(&self, life: &Life, size: u64, kind: Kind, any_time: bool) -> CuResult<u64> {
         if !self.can_share_memory() {
             return Err(CuError::NOT_SUPPORTED);
         }
@@ -133,9 +129,9 @@ impl Engine {
         }
         if two {
             let length = usize::try_from(size).map_err(|_| CuError::OUT_OF_MEMORY)?;
-            let mapped = kind == Kind::Mapped;
+            let attached = Attached::Everybody;
             // Zeros that nobody writes take no memory.
-            let piece = Piece { size, twin: vec![0; length], attached, mapped, look_here: true, look_there: false };
+            let piece = Piece { size, twin: vec![0; length], attached, any_time, look_here: true, look_there: false };
             let mut pieces = self.managed.pieces.lock();
             pieces.insert(address, piece);
             self.managed.count.store(pieces.len(), Ordering::Release);
@@ -178,7 +174,7 @@ impl Engine {
         drop(pages);
         let attached = Attached::Everybody;
         let mut piece =
-            Piece { size, twin: vec![0; length], attached, mapped: false, look_here: true, look_there: false };
+            Piece { size, twin: vec![0; length], attached, any_time: false, look_here: true, look_there: false };
         // Its initial value.
         self.fetch(lane, address, &mut piece, &mut Vec::new())?;
         let mut pieces = self.managed.pieces.lock();
@@ -244,10 +240,10 @@ impl Engine {
                 if piece.look_here {
                     sent |= self.send(lane, base, piece, exact)?;
                 }
-                piece.look_here = piece.mapped;
+                piece.look_here = piece.any_time;
                 piece.look_there = true;
             }
-            look_here |= piece.look_here && piece.attached != Attached::Program;
+            look_here |= piece.look_here;
         }
         if sent {
             // Other streams' work may use it too.
@@ -326,7 +322,7 @@ impl Engine {
         let whole = range.is_some_and(|range| range.base == address && (length == 0 || length == range.size));
         let attached = match flags {
             GLOBAL => Attached::Everybody,
-            HOST => Attached::Program,
+            HOST => Attached::Everybody,
             SINGLE if !stream.is_legacy(life) => Attached::Stream(stream.id),
             _ => return Err(CuError::INVALID_VALUE),
         };
@@ -336,6 +332,7 @@ impl Engine {
         let mut pieces = self.managed.pieces.lock();
         if let Some(piece) = pieces.get_mut(&address) {
             piece.attached = attached;
+            piece.any_time = flags == HOST;
             self.managed.look_here.store(true, Ordering::Release);
         }
         Ok(())
