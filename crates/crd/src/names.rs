@@ -28,6 +28,9 @@ pub const GATE: &str = "tensor-fusion.ai/allocation";
 pub const GPU_IDS: &str = "tensor-fusion.ai/gpu-ids";
 /// Pod annotation, by the allocator: `{"container":["gpu-…"]}`.
 pub const CONTAINER_GPUS: &str = "tensor-fusion.ai/container-gpus";
+/// Pod annotation, by the allocator: the most compute that the pod may use of one of its GPUs, in whole percent of the card.
+/// Only for isolation `hard` with a limit in TFLOPS, as in TensorFusion.
+pub const HARD_SM_PERCENT: &str = "tensor-fusion.ai/effective-hard-sm-percent";
 /// Pod label: `true` for pods that take part.
 pub const ENABLED: &str = "tensor-fusion.ai/enabled";
 /// Pod label: `worker` (has GPUs of its node) or `client` (reaches a worker).

@@ -34,8 +34,10 @@ pub use inventory::Inventory;
 pub use nominate::{Held, Nomination, backfill, nominate, nominate_gang};
 pub use oversubscription::{Host, Oversubscription};
 pub use place::place;
-pub use preempt::{Budgets, Cost, EvictionLimits, Holder, Membership, Preemption, Unpreempted, preempt};
-pub use quota::{Quota, QuotaError, QuotaLimits};
+pub use preempt::{
+    Budgets, Cost, EvictionLimits, Holder, Lack, Membership, Preemption, Unpreempted, preempt, preempt_within_quota,
+};
+pub use quota::{Quota, QuotaError, QuotaLimits, Usage};
 pub use request::{Isolation, Request, Strategy};
 pub use simulate::{
     Arrival, ClassReport, EvictionBudget, GangTrace, NodeGroup, Outcome, Policy, Report, Trace, inventory, simulate,

@@ -13,17 +13,22 @@
 //! 4. how long the victims have run: less lost work is better;
 //! 5. the node's position, then the victims' positions.
 //!
-//! On a node with up to ten holders that may go, all sets are compared. On a node with more, all go at first, and then each,
-//! most important first, stays if the request fits nevertheless; so no victim of the set could stay.
+//! With up to ten holders on a node that may go, all sets are compared. With more, all go at first, and then each, most important
+//! first, stays if the request fits nevertheless; so no victim of the set could stay.
+//!
+//! Where the quota of the request's namespace refuses it, what the victims of that namespace give back must cover what
+//! [lacks](Lack), whichever nodes they are on; those that make the room may be of any namespace.
+
+mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use types::Qos;
 
-use crate::explain::State;
 use crate::site::Site;
-use crate::{Amount, Inventory, NodeIndex, Placement, Request, place};
+use crate::{Amount, Inventory, NodeIndex, Placement, Request, Usage, place};
+use trial::{Board, Found, OnNode, Room, Trial, pool_of};
 
 /// Somebody who holds GPUs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +49,17 @@ pub struct Holder {
     pub leaving: bool,
     /// The gang that it is of.
     pub gang: Option<Membership>,
+    /// What it uses of its namespace's quota.
+    pub uses: Usage,
+}
+
+/// What a namespace's quota lacks for a request: all of it must be given back there.
+#[derive(Clone, Copy, Debug)]
+pub struct Lack<'a> {
+    /// The namespace of the request.
+    pub namespace: &'a str,
+    /// By how much the request goes beyond the quota, each part for itself.
+    pub usage: Usage,
 }
 
 /// A holder's part in a gang. The same for all its members.
@@ -137,7 +153,8 @@ pub struct Preemption {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error(
     "of {holders} who hold GPUs, {not_lower} are not of a lower QoS class, {protected} are protected from eviction, \
-     {over_budget} are beyond the budget of evictions, and evicting the other {not_enough} makes no node fit"
+     {over_budget} are beyond the budget of evictions, and evicting the other {not_enough} makes no node fit{}",
+    if *.within_quota { " within the namespace's quota" } else { "" }
 )]
 pub struct Unpreempted {
     /// All holders.
@@ -150,6 +167,8 @@ pub struct Unpreempted {
     pub over_budget: usize,
     /// Could go or are leaving, but the request would not fit.
     pub not_enough: usize,
+    /// The namespace's quota refuses the request too.
+    pub within_quota: bool,
 }
 
 /// Finds who has to go so that requests find a place together on one node. Changes nothing, so it is its own dry run. Linear
@@ -164,24 +183,48 @@ pub fn preempt(
     budgets: &Budgets,
     now: Duration,
 ) -> Result<Preemption, Unpreempted> {
-    if let [request] = requests
-        && let Some(placement) = place(inventory, request)
-    {
+    let lack = Lack { namespace: "", usage: Usage::default() };
+    preempt_within_quota(inventory, holders, requests, lack, budgets, now)
+}
+
+/// The same where the quota of the requests' namespace lacks something for them.
+///
+/// # Errors
+/// Nobody may go, or it would not help.
+pub fn preempt_within_quota(
+    inventory: &Inventory,
+    holders: &[Holder],
+    requests: &[Request],
+    lack: Lack<'_>,
+    budgets: &Budgets,
+    now: Duration,
+) -> Result<Preemption, Unpreempted> {
+    // What those who leave give back is lacking no more.
+    let leaving = holders.iter().filter(|holder| holder.leaving && holder.namespace == lack.namespace);
+    let lack = Lack { usage: leaving.fold(lack.usage, |lack, holder| lack.less(holder.uses)), ..lack };
+    let nothing_lacks = lack.usage == Usage::default();
+    let fits = match requests {
+        [request] => place(inventory, request).map(|placement| vec![placement]),
+        _ => None,
+    };
+    if let Some(placements) = fits.as_ref().filter(|_| nothing_lacks) {
         let cost = Cost { worst: Qos::Low, victims: 0, shares: 0, lost: Duration::ZERO };
         let explanation = "it fits without evicting anybody".to_owned();
-        return Ok(Preemption { placements: vec![placement], victims: Vec::new(), cost, explanation });
+        return Ok(Preemption { placements: placements.clone(), victims: Vec::new(), cost, explanation });
     }
     let qos = requests.first().map(|request| request.qos).unwrap_or_default();
-    let mut why = Unpreempted { holders: holders.len(), ..Unpreempted::default() };
-    let mut by_node: BTreeMap<NodeIndex, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    let mut why = Unpreempted { holders: holders.len(), within_quota: !nothing_lacks, ..Unpreempted::default() };
+    let mut by_node: BTreeMap<NodeIndex, OnNode> = BTreeMap::new();
     let mut left: BTreeMap<&str, u32> = BTreeMap::new();
     let mut may_go = vec![false; holders.len()];
     let mut gangs: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    // Those who give back what lacks, wherever they are.
+    let mut payers: Vec<usize> = Vec::new();
     for (position, holder) in holders.iter().enumerate() {
         let Some(node) = holder.placements.first().map(|placement| placement.node) else { continue };
         if holder.leaving {
             why.not_enough += 1;
-            by_node.entry(node).or_default().1.push(position);
+            by_node.entry(node).or_default().leaving.push(position);
             continue;
         }
         if let Some(membership) = holder.gang {
@@ -199,201 +242,58 @@ pub fn preempt(
         } else {
             why.not_enough += 1;
             may_go[position] = true;
-            by_node.entry(node).or_default().0.push(position);
+            by_node.entry(node).or_default().may_go.push(position);
+            if !nothing_lacks && holder.namespace == lack.namespace {
+                payers.push(position);
+            }
         }
     }
-    let mut best: Option<(Cost, Vec<usize>, Vec<Placement>)> = None;
-    for (node, (candidates, leaving)) in by_node {
-        let Some(site) = Site::new(inventory, node, requests) else { continue };
-        let allowed = budgets.left_of_pool(pool_of(inventory, node), now) as usize;
-        let mut states = site.states();
-        for placement in leaving.iter().filter_map(|&one| holders.get(one)).flat_map(|holder| &holder.placements) {
-            site.without(&mut states, placement);
-        }
-        let (namespaces, gangs, may_go) = (&left, &gangs, &may_go);
-        let trial = Trial { inventory, holders, site, states, namespaces, gangs, may_go, allowed, now };
-        let bound = best.as_ref().map(|best| best.0);
-        let found = if candidates.len() <= MOST_COMPARED {
-            trial.compare_all(&candidates, bound)
-        } else {
-            trial.reprieve(candidates)
-        };
-        if let Some(found) = found.filter(|found| bound.is_none_or(|bound| found.0 < bound)) {
-            best = Some(found);
+    let board = Board { inventory, holders, namespaces: &left, gangs: &gangs, may_go: &may_go, budgets, lack, now };
+    let fits = fits.or_else(|| if nothing_lacks { None } else { board.fit_somewhere(&by_node, requests) });
+    let mut best: Option<Found> = None;
+    if let Some(placements) = fits {
+        best = Trial { board: &board, room: Room::There(placements) }.cheapest(payers, None);
+    } else {
+        for (node, on_node) in by_node {
+            let Some(site) = Site::new(inventory, node, requests) else { continue };
+            let states = board.without_leaving(&site, &on_node);
+            let mut candidates = on_node.may_go;
+            candidates.extend(payers.iter().filter(|&&payer| !board.is_on(payer, node)));
+            candidates.sort_unstable();
+            let trial = Trial { board: &board, room: Room::On { node, site, states } };
+            let bound = best.as_ref().map(|best| best.0);
+            best = trial.cheapest(candidates, bound).or(best);
         }
     }
     let (cost, victims, placements) = best.ok_or(why)?;
-    let explanation = explain(inventory, holders, requests, &victims, &placements);
+    let explanation = explain(&board, requests, &victims, &placements);
     Ok(Preemption { placements, victims, cost, explanation })
 }
 
-fn explain(
-    inventory: &Inventory,
-    holders: &[Holder],
-    requests: &[Request],
-    victims: &[usize],
-    placements: &[Placement],
-) -> String {
-    let node = placements.first().and_then(|placement| inventory.node(placement.node)).map_or("", |node| &node.name);
+fn explain(board: &Board<'_>, requests: &[Request], victims: &[usize], placements: &[Placement]) -> String {
+    let first = placements.first().and_then(|placement| board.inventory.node(placement.node));
+    let node = first.map_or("", |node| &node.name);
     if victims.is_empty() {
         return format!("it fits on node {node} once those are gone that leave it");
     }
     let names: Vec<String> = victims
         .iter()
-        .filter_map(|&victim| holders.get(victim))
+        .filter_map(|&victim| board.holders.get(victim))
         .map(|holder| format!("{}/{} ({})", holder.namespace, holder.name, holder.qos))
         .collect();
     let asked: Vec<String> =
         requests.iter().map(|request| format!("{} GPUs with {}", request.count, request.amount)).collect();
+    let (names, asked) = (names.join(", "), asked.join(" and "));
+    let makes = if board.lack.usage == Usage::default() {
+        format!("evicting {names} from node {node} makes room for {asked}")
+    } else {
+        let namespace = board.lack.namespace;
+        format!("evicting {names} makes room for {asked} on node {node} and in the quota of namespace {namespace}")
+    };
     format!(
-        "evicting {} from node {node} makes room for {}: of all sets that do, none has a less important \
-         most important member, then fewer members, then holds less, then has run for less time",
-        names.join(", "),
-        asked.join(" and "),
+        "{makes}: of all sets that do, none has a less important most important member, then fewer members, then holds \
+         less, then has run for less time"
     )
-}
-
-const MOST_COMPARED: usize = 10;
-
-fn pool_of(inventory: &Inventory, node: NodeIndex) -> &str {
-    let first = inventory.node(node).and_then(|node| node.gpus.first()).and_then(|&gpu| inventory.gpu(gpu));
-    first.map_or("", |gpu| &gpu.pool)
-}
-
-/// One node, and what would be on it.
-struct Trial<'a> {
-    inventory: &'a Inventory,
-    holders: &'a [Holder],
-    site: Site<'a>,
-    /// Without those who leave anyway.
-    states: Vec<State>,
-    namespaces: &'a BTreeMap<&'a str, u32>,
-    /// Members of each gang, those who leave left out.
-    gangs: &'a BTreeMap<usize, Vec<usize>>,
-    may_go: &'a [bool],
-    allowed: usize,
-    now: Duration,
-}
-
-impl Trial<'_> {
-    fn cost(&self, victims: &[usize]) -> Cost {
-        let mut cost = Cost { worst: Qos::Low, victims: victims.len(), shares: 0, lost: Duration::ZERO };
-        for holder in victims.iter().filter_map(|&victim| self.holders.get(victim)) {
-            cost.worst = cost.worst.max(holder.qos);
-            cost.lost = cost.lost.saturating_add(self.now.saturating_sub(holder.since));
-            for placement in &holder.placements {
-                for gpu in placement.gpus.iter().filter_map(|&gpu| self.inventory.gpu(gpu)) {
-                    let amount = if placement.exclusive { gpu.capacity } else { placement.amount };
-                    cost.shares += u64::from(amount.share_of(gpu.capacity));
-                }
-            }
-        }
-        cost
-    }
-
-    /// Whether the budgets allow these victims together.
-    fn affordable(&self, victims: &[usize]) -> bool {
-        let mut of_namespace: BTreeMap<&str, u32> = BTreeMap::new();
-        for holder in victims.iter().filter_map(|&victim| self.holders.get(victim)) {
-            *of_namespace.entry(&holder.namespace).or_default() += 1;
-        }
-        victims.len() <= self.allowed
-            && of_namespace
-                .iter()
-                .all(|(namespace, count)| self.namespaces.get(namespace).is_none_or(|allowed| count <= allowed))
-    }
-
-    /// The victims with the rest of every gang that cannot spare so many. `None` where such a gang may not go as a whole.
-    fn whole(&self, mut victims: Vec<usize>) -> Option<Vec<usize>> {
-        let mut lost: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-        for membership in victims.iter().filter_map(|&victim| self.holders.get(victim)?.gang) {
-            lost.entry(membership.gang).or_insert((0, membership.spare)).0 += 1;
-        }
-        for (gang, _) in lost.into_iter().filter(|(_, (lost, spare))| lost > spare) {
-            let members = self.gangs.get(&gang)?;
-            if !members.iter().all(|&member| self.may_go.get(member) == Some(&true)) {
-                return None;
-            }
-            victims.extend(members);
-        }
-        victims.sort_unstable();
-        victims.dedup();
-        Some(victims)
-    }
-
-    /// Where the requests fit on the node without these victims.
-    fn fit(&self, victims: &[usize]) -> Option<Vec<Placement>> {
-        let mut states = self.states.clone();
-        for holder in victims.iter().filter_map(|&victim| self.holders.get(victim)) {
-            for placement in &holder.placements {
-                self.site.without(&mut states, placement);
-            }
-        }
-        self.site.fit(states)
-    }
-
-    /// The cheapest set, if it is cheaper than `bound`.
-    fn compare_all(&self, candidates: &[usize], bound: Option<Cost>) -> Option<(Cost, Vec<usize>, Vec<Placement>)> {
-        self.fit(candidates)?;
-        let least = candidates.iter().filter_map(|&one| self.holders.get(one)).map(|holder| holder.qos).min();
-        let mut best: Option<(Cost, Vec<usize>, Vec<Placement>)> = None;
-        for set in 0u32..1 << candidates.len() {
-            let bound = best.as_ref().map(|best| best.0).or(bound);
-            // With fewer victims the class may still be worse, so only more of the lowest class are out at once.
-            if bound.is_some_and(|bound| Some(bound.worst) <= least && set.count_ones() as usize > bound.victims) {
-                continue;
-            }
-            let members = candidates.iter().enumerate().filter(|(position, _)| set >> position & 1 == 1);
-            let Some(victims) = self.whole(members.map(|(_, &victim)| victim).collect()) else { continue };
-            let cost = self.cost(&victims);
-            if bound.is_some_and(|bound| cost >= bound) || !self.affordable(&victims) {
-                continue;
-            }
-            if let Some(placements) = self.fit(&victims) {
-                best = Some((cost, victims, placements));
-            }
-        }
-        best
-    }
-
-    /// All go, and who can stay does.
-    fn reprieve(&self, candidates: Vec<usize>) -> Option<(Cost, Vec<usize>, Vec<Placement>)> {
-        let mut victims = self.removable(candidates);
-        self.fit(&victims)?;
-        let mut order = victims.clone();
-        order.sort_by_key(|&victim| {
-            let holder = self.holders.get(victim);
-            (std::cmp::Reverse(holder.map(|holder| holder.qos)), holder.map(|holder| holder.since), victim)
-        });
-        for one in order {
-            let fewer: Vec<usize> = victims.iter().copied().filter(|&victim| victim != one).collect();
-            if self.fit(&fewer).is_some() {
-                victims = fewer;
-            }
-        }
-        let victims = self.whole(victims)?;
-        let placements = self.fit(&victims)?;
-        self.affordable(&victims).then(|| (self.cost(&victims), victims, placements))
-    }
-
-    /// Those that can go together: of a gang that may not go as a whole, as many as it can spare.
-    fn removable(&self, candidates: Vec<usize>) -> Vec<usize> {
-        let mut taken: BTreeMap<usize, usize> = BTreeMap::new();
-        let mut going = Vec::new();
-        for candidate in candidates {
-            if let Some(membership) = self.holders.get(candidate).and_then(|holder| holder.gang) {
-                let members = self.gangs.get(&membership.gang).map(Vec::as_slice).unwrap_or_default();
-                let may_all = members.iter().all(|&member| self.may_go.get(member) == Some(&true));
-                let taken = taken.entry(membership.gang).or_default();
-                if !may_all && *taken >= membership.spare {
-                    continue;
-                }
-                *taken += 1;
-            }
-            going.push(candidate);
-        }
-        going
-    }
 }
 
 /// What is held, as [`Amount`]s of all its GPUs: for a bill or a table.

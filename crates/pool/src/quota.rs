@@ -28,6 +28,63 @@ pub struct Quota {
     workers: u32,
 }
 
+/// What counts against a namespace's quota: of one pod, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Guaranteed.
+    pub requests: Amount,
+    /// Allowed.
+    pub limits: Amount,
+    /// Pods with GPUs.
+    pub workers: u64,
+}
+
+impl Usage {
+    /// Of one worker whose limits are what it requests.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let most = Amount::of_parts(u64::MAX, u64::MAX);
+        let amount = request.amount.checked_mul(request.count).unwrap_or(most);
+        Self { requests: amount, limits: amount, workers: 1 }
+    }
+
+    /// Both together, each part at most the largest there is.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            limits: self.limits.saturating_add(other.limits),
+            workers: self.workers.saturating_add(other.workers),
+        }
+    }
+
+    /// What is left without the other, each part at least nothing.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            limits: self.limits.saturating_sub(other.limits),
+            workers: self.workers.saturating_sub(other.workers),
+        }
+    }
+
+    /// The greater of both, each part for itself.
+    #[must_use]
+    pub fn most(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.most(other.requests),
+            limits: self.limits.most(other.limits),
+            workers: self.workers.max(other.workers),
+        }
+    }
+
+    /// Whether every part of the other fits into this.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self.requests.covers(other.requests) && self.limits.covers(other.limits) && self.workers >= other.workers
+    }
+}
+
 /// A request goes beyond a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuotaError {
@@ -135,6 +192,15 @@ impl Quota {
         self.used = used;
         self.workers += 1;
         Ok(())
+    }
+
+    /// What must be given back before a request can be charged.
+    #[must_use]
+    pub fn lacks(&self, request: &Request) -> Usage {
+        let more = Usage::of(request);
+        let total = self.limits.total.map(|allowed| self.used.saturating_add(more.requests).saturating_sub(allowed));
+        let workers = self.limits.workers.map(|allowed| (u64::from(self.workers) + 1).saturating_sub(allowed.into()));
+        Usage { requests: total.unwrap_or_default(), limits: Amount::default(), workers: workers.unwrap_or_default() }
     }
 
     /// Gives back what a request was charged.

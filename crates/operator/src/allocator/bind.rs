@@ -7,23 +7,25 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// The merge patch of a pod: allocation, a required node, and the gate away. It carries the version of the pod that was looked
-/// at, so that it fails when the pod has changed since.
+/// at, so that it fails when the pod has changed since. `hard_percent` is the most compute of a card, where the card's vendor is to
+/// enforce it.
 #[must_use]
-pub fn patch(pod: &Pod, allocation: &Allocation) -> Value {
+pub fn patch(pod: &Pod, allocation: &Allocation, hard_percent: Option<u64>) -> Value {
     let container_gpus: BTreeMap<&str, Vec<&str>> = allocation
         .containers
         .iter()
         .map(|(name, shares)| (name.as_str(), shares.iter().map(|share| share.gpu.as_str()).collect()))
         .collect();
+    let mut annotations = json!({
+        (names::ALLOCATION): json!(allocation).to_string(),
+        (names::GPU_IDS): allocation.gpus().join(","),
+        (names::CONTAINER_GPUS): json!(container_gpus).to_string(),
+    });
+    if let Some(percent) = hard_percent {
+        annotations[names::HARD_SM_PERCENT] = percent.to_string().into();
+    }
     json!({
-        "metadata": {
-            "resourceVersion": pod.metadata.resource_version,
-            "annotations": {
-                (names::ALLOCATION): json!(allocation).to_string(),
-                (names::GPU_IDS): allocation.gpus().join(","),
-                (names::CONTAINER_GPUS): json!(container_gpus).to_string(),
-            },
-        },
+        "metadata": {"resourceVersion": pod.metadata.resource_version, "annotations": annotations},
         "spec": {
             "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
                 "nodeSelectorTerms": terms(pod, &allocation.node),
@@ -86,11 +88,12 @@ mod tests {
     #[test]
     fn only_our_gate_goes_and_the_version_stays() {
         let pod = pod(json!({"containers": [], "schedulingGates": [{"name": "other"}, {"name": names::GATE}]}));
-        let patch = patch(&pod, &allocation());
+        let patch = patch(&pod, &allocation(), Some(25));
         assert_eq!(patch["spec"]["schedulingGates"], json!([{"name": "other"}]));
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         let annotations = &patch["metadata"]["annotations"];
         assert_eq!(annotations[names::GPU_IDS], "gpu-1,gpu-2");
+        assert_eq!(annotations[names::HARD_SM_PERCENT], "25");
         assert_eq!(annotations[names::CONTAINER_GPUS], r#"{"a":["gpu-1","gpu-2"],"b":["gpu-2"]}"#);
         assert_eq!(Allocation::parse(annotations[names::ALLOCATION].as_str().unwrap()).unwrap(), allocation());
     }
@@ -102,12 +105,14 @@ mod tests {
             patch["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"].clone()
         };
         let plain = pod(json!({"containers": []}));
-        assert_eq!(required(&patch(&plain, &allocation())), json!([{"matchFields": [here]}]));
+        let found = patch(&plain, &allocation(), None);
+        assert_eq!(required(&found), json!([{"matchFields": [here]}]));
+        assert_eq!(found["metadata"]["annotations"].get(names::HARD_SM_PERCENT), None);
         let zone = json!({"key": "zone", "operator": "Exists"});
         let own = json!([{"matchExpressions": [zone]}, {"matchExpressions": [zone], "matchFields": [here]}]);
         let own =
             json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": own}}});
-        let patch = patch(&pod(json!({"containers": [], "affinity": own})), &allocation());
+        let patch = patch(&pod(json!({"containers": [], "affinity": own})), &allocation(), None);
         let expected = json!([
             {"matchExpressions": [zone], "matchFields": [here]},
             {"matchExpressions": [zone], "matchFields": [here, here]},

@@ -14,14 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crd::{Allocation, GPUResourceQuotaSpec};
 use k8s_openapi::api::core::v1::NodeSelector;
-use pool::{Amount, Catalogue, GpuIndex, Inventory, Placement, Strategy};
+use pool::{Amount, Catalogue, GpuIndex, Inventory, Isolation, Placement, Strategy, Usage};
 use types::{Percent, Qos};
 
 pub use keep::Kept;
-pub use quota::Usage;
 pub use terms::Terms;
 
 use super::eligible::{NodeFacts, selects};
+use crate::admission::Wish;
 
 /// The pool of GPUs that no pool claims, and of a cluster without pools.
 pub const DEFAULT_POOL: &str = "default";
@@ -227,7 +227,7 @@ impl Ledger {
         }
         self.release(uid);
         self.refresh();
-        let usage = Usage::of(&allocation);
+        let usage = quota::usage_of(&allocation);
         let taken = self.take(&allocation);
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         self.write(uid, Grant { namespace, name, allocation, taken, usage, terms });
@@ -236,7 +236,8 @@ impl Ledger {
 
     /// Notes what was taken.
     fn write(&mut self, uid: &str, grant: Grant) {
-        self.used.entry(grant.namespace.clone()).or_default().add(grant.usage);
+        let used = self.used.entry(grant.namespace.clone()).or_default();
+        *used = used.plus(grant.usage);
         self.count(grant.qos(), true);
         self.grants.insert(uid.to_owned(), grant);
     }
@@ -246,7 +247,7 @@ impl Ledger {
         let Some(grant) = self.grants.remove(uid) else { return false };
         self.count(grant.qos(), false);
         if let Some(used) = self.used.get_mut(&grant.namespace) {
-            used.subtract(grant.usage);
+            *used = used.less(grant.usage);
             if *used == Usage::default() {
                 self.used.remove(&grant.namespace);
             }
@@ -289,6 +290,21 @@ impl Ledger {
     #[must_use]
     pub fn used(&self, namespace: &str) -> Usage {
         self.used.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// The most compute that a pod of isolation `hard` may use of one of its cards, in percent of the card, rounded up; `None`
+    /// where it names no limit in TFLOPS. As TensorFusion does it, between 1 and 100.
+    #[must_use]
+    pub fn hard_percent(&self, wish: &Wish, allocation: &Allocation) -> Option<u64> {
+        let limited =
+            wish.containers.iter().filter(|one| wish.isolation == Isolation::Hard && one.tflops_limit.is_some());
+        let shares = limited.filter_map(|container| allocation.containers.get(&container.name)).flatten();
+        let percent = |share: &crd::Share| {
+            let card = self.cards.get(&share.gpu)?.amount.tflops.milli();
+            let limit = share.tflops_limit.unwrap_or(share.tflops).milli();
+            Some(limit.saturating_mul(100).div_ceil(card.max(1)).clamp(1, 100))
+        };
+        shares.filter_map(percent).max()
     }
 
     /// All GPUs.

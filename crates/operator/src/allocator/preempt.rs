@@ -2,6 +2,9 @@
 //!
 //! Beyond what `pool` knows, nobody goes who is of a higher Kubernetes priority than the one who waits, and nobody whose
 //! eviction was refused a moment ago (a PodDisruptionBudget's word); a pod that says `preemptionPolicy: Never` preempts nobody.
+//! Where a quota refuses a pod, those of its namespace go, wherever they are, who give back what lacks; room made there is
+//! kept with its part of the quota.
+//!
 //! What is decided is not written down: while victims end, the place is [kept](Ledger::keep_for), and an operator that starts
 //! in between sees them leave, and that they make the room, so it evicts no others.
 
@@ -11,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use pool::{Budgets, Holder, Membership, Placement, Unpreempted};
+use pool::{Budgets, Holder, Lack, Membership, Placement, Unpreempted};
 use serde::{Deserialize, Serialize};
 use types::Qos;
 
@@ -82,7 +85,7 @@ pub struct Rules<'a> {
     pub avoid: &'a BTreeMap<String, Vec<String>>,
 }
 
-/// Finds out who has to go for a claim that has found no room. Changes nothing.
+/// Finds out who has to go for a claim that has found no room, or that its namespace's quota refuses. Changes nothing.
 ///
 /// # Errors
 /// Nobody may, or it would not help; `None` where nobody is asked at all.
@@ -144,8 +147,10 @@ fn plan_with(
     let (uids, holders) = holders(ledger, claim, rules, going);
     let mut best: Option<pool::Preemption> = None;
     let mut refused = None;
-    for requests in options {
-        match pool::preempt(ledger.inventory(), &holders, &requests, &Budgets::default(), rules.now) {
+    for (requests, usage) in options {
+        let lack = Lack { namespace: &claim.namespace, usage };
+        let budgets = Budgets::default();
+        match pool::preempt_within_quota(ledger.inventory(), &holders, &requests, lack, &budgets, rules.now) {
             Ok(found) if best.as_ref().is_none_or(|best| found.cost < best.cost) => best = Some(found),
             Ok(_) => {}
             Err(why) => refused = refused.or(Some(why)),

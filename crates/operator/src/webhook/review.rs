@@ -181,7 +181,7 @@ fn annotate(key: &str, value: &str) -> json_patch::PatchOperation {
 /// A pod that is made may not claim to have been given something: only the allocator writes that, later.
 fn unforged(pod: &Value) -> Result<(), Refusal> {
     let Some(annotations) = pod.pointer("/metadata/annotations").and_then(Value::as_object) else { return Ok(()) };
-    for key in [names::ALLOCATION, names::GPU_IDS, names::CONTAINER_GPUS] {
+    for key in [names::ALLOCATION, names::GPU_IDS, names::CONTAINER_GPUS, names::HARD_SM_PERCENT] {
         if let Some(value) = annotations.get(key) {
             let value = value.as_str().unwrap_or_default();
             return Err(Refusal::new(format!("annotation {key}"), value, "only the allocator writes it"));

@@ -99,6 +99,37 @@ async fn a_pod_of_a_higher_class_gets_the_place_of_a_lower_one_and_nobody_takes_
 }
 
 #[tokio::test]
+async fn within_a_full_quota_the_important_take_the_place_of_others_of_their_namespace() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "a", 2);
+    let spec = json!({"total": {"maxWorkers": 2}});
+    cluster.add(
+        "/apis/tensor-fusion.ai/v1/namespaces/team/gpuresourcequotas",
+        json!({"metadata": {"name": "two", "namespace": "team"}, "spec": spec}),
+    );
+    let first = allocate(&cluster);
+    for name in ["low-0", "low-1"] {
+        asks(&cluster, name, "2Gi", "low");
+        given(&cluster, name).await;
+    }
+    asks(&cluster, "high", "2Gi", "high");
+    cluster.until("one is evicted", |cluster| cluster.store().evicted.len() == 1).await;
+    let victim = cluster.store().evicted[0].clone();
+    // There is room on the card for the victim's replacement, and an operator that starts anew lets it wait all the same.
+    first.abort();
+    let _second = allocate(&cluster);
+    asks(&cluster, "replacement", "2Gi", "low");
+    cluster.until("it waits", |cluster| !cluster.events("replacement", "WaitingForQuota").is_empty()).await;
+    cluster.remove(&path(&victim));
+    given(&cluster, "high").await;
+    assert_eq!((gpus(&cluster, "replacement"), cluster.store().evicted.len()), (None, 1));
+    asks(&cluster, "equal", "2Gi", "low");
+    cluster.until("it waits", |cluster| !cluster.events("equal", "WaitingForQuota").is_empty()).await;
+    let told = cluster.events("equal", "WaitingForQuota").join(" ");
+    assert!(told.contains("allows 2 workers, and has 2"), "{told}");
+}
+
+#[tokio::test]
 async fn a_budget_chooses_other_victims_or_the_pod_waits_and_says_so() {
     let cluster = Cluster::start().await;
     node(&cluster, "a", 2);

@@ -9,8 +9,9 @@ use types::Qos;
 use super::report::{Gauge, Outcome, Report};
 use super::trace::{self, Arrival, Trace};
 use crate::{
-    Budgets, EvictionLimits, Gang, GangRule, GangStep, Held, Holder, Inventory, InventoryError, Nomination, Placement,
-    Quota, Request, Unplaced, backfill, explain, nominate_gang, place, place_gang_on, preempt,
+    Budgets, EvictionLimits, Gang, GangRule, GangStep, Held, Holder, Inventory, InventoryError, Lack, Nomination,
+    Placement, Quota, Request, Unplaced, Usage, backfill, explain, nominate_gang, place, place_gang_on,
+    preempt_within_quota,
 };
 
 /// Place in the queue: class, then arrival.
@@ -192,19 +193,25 @@ impl Run<'_> {
         let arrival = &self.trace.requests[waiting.arrival];
         let request = self.request_of(arrival);
         let quota = self.quotas.get(arrival.namespace.as_str()).copied();
-        if let Some(Err(error)) = quota.map(|mut quota| quota.charge(&request)) {
+        let may_evict = waiting.members.len() == 1 && self.trace.policy.preempt;
+        let over_quota = quota.and_then(|mut quota| quota.charge(&request).err());
+        if let Some(error) = over_quota {
             self.refuse(&waiting, error.to_string());
             if !error.may_fit_later() {
                 self.queue.remove(&rank);
             }
-            return Ok(false);
+            if !error.may_fit_later() || !may_evict {
+                return Ok(false);
+            }
         }
         // Its own place is open to it, and so is what is kept for who comes later.
         let nominated = self.nominated.take_if(|nominated| nominated.0 >= rank);
         if let Some((_, nominations)) = &nominated {
             self.each_kept(nominations, Inventory::unreserve)?;
         }
-        let found: Result<Vec<Placement>, Option<Unplaced>> = if waiting.members.len() > 1 {
+        let found: Result<Vec<Placement>, Option<Unplaced>> = if over_quota.is_some() {
+            Err(None)
+        } else if waiting.members.len() > 1 {
             let gang = Gang { members: vec![request.clone(); waiting.members.len()], minimum: waiting.minimum };
             let found = place_gang_on(&mut self.inventory, &gang).map_err(Some);
             found.map(|found| found.into_iter().map(|(_, one)| one).collect())
@@ -218,8 +225,7 @@ impl Run<'_> {
                     let why = why.unwrap_or_else(|| explain(&self.inventory, &request));
                     self.refuse(&waiting, why.to_string());
                 }
-                let alone = waiting.members.len() == 1 && self.trace.policy.preempt;
-                if alone { self.evict_for(&waiting, rank, &request, now)? } else { 0 }
+                if may_evict { self.evict_for(&waiting, rank, &request, now)? } else { 0 }
             }
         };
         let left: Vec<usize> = waiting.members.iter().copied().skip(placed).collect();
@@ -330,8 +336,10 @@ impl Run<'_> {
         let numbers: Vec<u64> = self.held.keys().copied().collect();
         let holders: Vec<Holder> = self.held.values().map(|placed| self.holder(placed)).collect();
         let at = Duration::from_secs(now);
-        let Ok(preemption) = preempt(&self.inventory, &holders, std::slice::from_ref(request), &self.budgets, at)
-        else {
+        let namespace = self.arrival(waiting.arrival).namespace.as_str();
+        let usage = self.quotas.get(namespace).map(|quota| quota.lacks(request)).unwrap_or_default();
+        let (lack, requests) = (Lack { namespace, usage }, std::slice::from_ref(request));
+        let Ok(preemption) = preempt_within_quota(&self.inventory, &holders, requests, lack, &self.budgets, at) else {
             return Ok(0);
         };
         for &victim in &preemption.victims {
@@ -359,6 +367,7 @@ impl Run<'_> {
             qos: arrival.request.qos,
             placements: vec![placed.placement.clone()],
             since: Duration::from_secs(placed.since),
+            uses: Usage::of(&self.request_of(arrival)),
             protection: if placed.of_gang { Duration::MAX } else { Duration::from_secs(arrival.protection) },
             ..Holder::default()
         }

@@ -106,6 +106,29 @@ fn the_important_evict_the_others_within_the_budget() {
 }
 
 #[test]
+fn within_a_full_quota_the_important_evict_those_of_their_own_namespace() {
+    let trace = |preempt: bool| {
+        json!({
+            "nodes": [{"name": "n", "gpus": 4, "tflops": 20, "vram": "8GiB"}],
+            "policy": {"preempt": preempt},
+            "quotas": {"team": {"total": {"vram": "16GiB", "tflops": 100}, "workers": 2}},
+            "requests": [
+                {"name": "other", "namespace": "b", "seconds": 90, "request": {"vram": "8GiB", "qos": "low"}},
+                {"name": "low", "namespace": "team", "replicas": 2, "seconds": 50, "request": {"vram": "8GiB", "qos": "low"}},
+                {"name": "high", "namespace": "team", "at": 10, "seconds": 5, "request": {"vram": "8GiB", "qos": "high"}},
+            ],
+        })
+    };
+    let report = run(trace(true));
+    assert_eq!(placed(&report), [Some(0), Some(0), Some(0), Some(10)]);
+    let evicted: Vec<u32> = report.outcomes.iter().map(|one| one.evicted).collect();
+    assert_eq!(evicted.iter().sum::<u32>(), 1);
+    assert_eq!(evicted[0], 0, "that of another namespace gives nothing back, though its GPU would do");
+    let report = run(trace(false));
+    assert_eq!((report.evictions, placed(&report)[3]), (0, Some(50)));
+}
+
+#[test]
 fn quotas_and_gangs_hold_in_a_trace() {
     let trace = json!({
         "nodes": [{"name": "n", "gpus": 4, "tflops": 20, "vram": "8GiB"}],

@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("crowd::fifty_pods_race_for_the_last_place_of_a_quota", fifty_pods_race_for_the_last_place_of_a_quota),
         case("crowd::a_gang_starts_whole_or_not_at_all", a_gang_starts_whole_or_not_at_all),
         case("crowd::a_higher_class_takes_the_place_of_a_lower", a_higher_class_takes_the_place_of_a_lower),
+        case("crowd::within_a_full_quota_a_higher_class_goes_first", within_a_full_quota_a_higher_class_goes_first),
         case("crowd::a_protected_pod_and_a_budget_are_respected", a_protected_pod_and_a_budget_are_respected),
     ]
 }
@@ -82,6 +83,37 @@ fn fifty_pods_race_for_the_last_place_of_a_quota() -> Result<(), Failed> {
         some => Err(format!("{some} run")),
     })?;
     accounts::balanced()?;
+    kubectl("delete pods --all --now")?;
+    accounts::all_free()?;
+    Ok(())
+}
+
+fn within_a_full_quota_a_higher_class_goes_first() -> Result<(), Failed> {
+    create(QUOTA)?;
+    let little = |name: &str, qos: &str| {
+        let wish = format!(
+            "tensor-fusion.ai/vram-limit: 100Mi, tensor-fusion.ai/tflops-limit: '100m', tensor-fusion.ai/qos: {qos}"
+        );
+        holder(name, "default", &wish, "")
+    };
+    create(&(little("first", "low") + &little("second", "medium") + &little("third", "low")))?;
+    for name in ["first", "second", "third"] {
+        pods::running("default", name)?;
+    }
+    // There is room on every GPU, so it is for the quota alone that somebody goes.
+    create(&little("important", "high"))?;
+    pods::running("default", "important")?;
+    let text = told("default", "important", "Preempting")?;
+    assert!(text.contains("(low)"), "{text}");
+    let left = which("-n default", runs)?;
+    assert!(left.len() == 3 && left.iter().any(|name| name == "second"), "{left:?}");
+    accounts::balanced()?;
+    // An equal waits, and hears for what.
+    create(&little("equal", "low"))?;
+    let text = told("default", "equal", "WaitingForQuota")?;
+    assert!(text.contains("allows 3 workers"), "{text}");
+    kubectl("delete gpuresourcequota three")?;
+    pods::running("default", "equal")?;
     kubectl("delete pods --all --now")?;
     accounts::all_free()?;
     Ok(())

@@ -92,6 +92,7 @@ fn nobody_writes_an_allocation_into_a_new_pod() -> Result<(), Failed> {
             ),
             ("gpu-ids", "gpu-1"),
             ("container-gpus", r#"{"main":["gpu-1"]}"#),
+            ("effective-hard-sm-percent", "100"),
         ] {
             let error =
                 refusal(&holder("forged", "default", &format!("{LITTLE}, tensor-fusion.ai/{key}: '{value}'"), ""))?;
@@ -116,7 +117,15 @@ fn what_a_pod_was_given_is_not_changed() -> Result<(), Failed> {
     let before = get("pod given")?;
     beside(|| {
         for user in ["--as=mallory", ""] {
-            for key in ["allocation", "request", "gpu-ids", "container-gpus", "connection-secret", "client"] {
+            for key in [
+                "allocation",
+                "request",
+                "gpu-ids",
+                "container-gpus",
+                "effective-hard-sm-percent",
+                "connection-secret",
+                "client",
+            ] {
                 let words = format!("annotate pod given --overwrite tensor-fusion.ai/{key}=forged");
                 refused_by_policy(tried(user, &words), &format!("tensor-fusion.ai/{key}"))?;
             }

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pool::{Amount, Held, Placement};
+use pool::{Amount, Held, Placement, Usage};
 use types::Qos;
 
-use super::together;
-use super::{Grant, Ledger, Usage, Waiting};
+use super::{Grant, Ledger, Waiting};
+use super::{quota, together};
 use crate::allocator::claim::Claim;
 use crate::allocator::replan::avoided_for;
 
@@ -19,6 +19,9 @@ pub struct Kept {
     pub qos: Qos,
     /// The node.
     pub node: String,
+    pub(super) namespace: String,
+    /// What of the namespace's quota is kept with it.
+    pub(super) usage: Usage,
     pool: String,
     parts: Vec<Part>,
     /// What is reserved in the inventory for it.
@@ -42,6 +45,8 @@ impl Ledger {
         let kept = Kept {
             qos: claim.wish.qos,
             node: node.map(|node| node.name.clone()).unwrap_or_default(),
+            namespace: claim.namespace.clone(),
+            usage: self.would_use(claim, placements),
             pool: claim.wish.pool.clone(),
             parts: placements
                 .iter()
@@ -151,7 +156,8 @@ impl Ledger {
             // Whom the quota refuses beside those before it has no way at all.
             let options = self.options(claim, avoided_for(claim, avoid)).unwrap_or_default();
             if let Some(parts) = options.first() {
-                self.used.entry(claim.namespace.clone()).or_default().add(Usage::asked_by(parts));
+                let used = self.used.entry(claim.namespace.clone()).or_default();
+                *used = used.plus(quota::asked_by(parts));
             }
             all.push(ways(&options));
         }

@@ -1,12 +1,13 @@
 //! Finding a place for a claim.
 
 use crd::{Allocation, Phase, Share};
-use pool::{Amount, Placement, Request};
+use pool::{Amount, Placement, Request, Usage};
 use types::{Bytes, Tflops};
 
 use super::amounts::{is_relative, of_card, request};
+use super::quota::{asked_by, usage_of};
 use super::together::{Found, Part, together};
-use super::{Grant, Ledger, Terms, Usage, Waiting};
+use super::{Grant, Ledger, Terms, Waiting};
 use crate::admission::Wish;
 use crate::allocator::claim::Claim;
 use crate::allocator::eligible;
@@ -44,6 +45,13 @@ impl Ledger {
     /// # Errors
     /// It must wait whatever is free.
     pub(super) fn options(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Part>>, Waiting> {
+        let options = self.options_beyond_quota(claim, avoid)?;
+        options.iter().try_for_each(|parts| self.check_total(claim, asked_by(parts)))?;
+        Ok(options)
+    }
+
+    /// The same as if the namespace used nothing.
+    fn options_beyond_quota(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Part>>, Waiting> {
         self.refresh();
         let wish = self.with_defaults(&claim.namespace, &claim.wish);
         if wish.containers.is_empty() {
@@ -57,19 +65,30 @@ impl Ledger {
         let mut options = Vec::new();
         for (model, card) in self.kinds_for(&wish) {
             let parts = parts(&wish, model.as_deref(), card, &nodes);
-            self.check_quotas(&claim.namespace, &parts)?;
+            self.check_single(claim, &parts)?;
             options.push(parts);
         }
         Ok(options)
     }
 
-    /// The same as requests to the crate `pool`.
+    /// What to try for a claim as requests to the crate `pool`, and what the namespace's quotas lack for it.
     ///
     /// # Errors
-    /// See `options`.
-    pub fn requests(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<Vec<Request>>, Waiting> {
-        let options = self.options(claim, avoid)?;
-        Ok(options.into_iter().map(requests_of).collect())
+    /// It must wait whatever is free, and whatever others give back.
+    pub fn requests(&mut self, claim: &Claim, avoid: &[String]) -> Result<Vec<(Vec<Request>, Usage)>, Waiting> {
+        let options = self.options_beyond_quota(claim, avoid)?;
+        let within = |parts: Vec<Part>| {
+            let lack = self.lacks_of_quota(claim, asked_by(&parts))?;
+            Ok((requests_of(parts), lack))
+        };
+        options.into_iter().map(within).collect()
+    }
+
+    /// What a claim will use of its namespace's quota at these places.
+    pub(super) fn would_use(&self, claim: &Claim, placements: &[Placement]) -> Usage {
+        let gpu = placements.first().and_then(|placement| placement.gpus.first());
+        let card = gpu.and_then(|&gpu| self.inventory.gpu(gpu)).map(|gpu| gpu.card).unwrap_or_default();
+        asked_by(&parts(&self.with_defaults(&claim.namespace, &claim.wish), None, card, &[]))
     }
 
     /// Why a claim waits, in words. Looks at every GPU.
@@ -142,14 +161,14 @@ impl Ledger {
                 });
             }
         }
-        let usage = Usage::of(&allocation);
+        let usage = usage_of(&allocation);
         let mut taken: Vec<Option<Placement>> = found.taken.into_iter().map(Some).collect();
         if parts.iter().any(|part| part.phase == Phase::Init) {
             // What init containers share is only known now.
             for placement in taken.drain(..).flatten() {
                 self.stale |= self.inventory.give_back(&placement).is_err();
             }
-            self.check_usage(&claim.namespace, usage)?;
+            self.check_total(claim, usage)?;
             taken = self.take(&allocation);
         }
         let (namespace, name) = (claim.namespace.clone(), claim.name.clone());

@@ -1,76 +1,52 @@
 //! What namespaces use, and what they may.
 
-use crd::{Allocation, GPUResourceQuotaSpec, Phase, Resource};
-use pool::Amount;
+use crd::{Allocation, Phase, QuotaSingle, QuotaTotal, Resource};
+use pool::{Amount, Usage};
+use types::{Bytes, Tflops};
 
 use super::together::{Part, requested, total};
 use super::{Ledger, Waiting};
 use crate::admission::{ContainerWish, Wish};
+use crate::allocator::claim::Claim;
 
-/// What a namespace uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Guaranteed.
-    pub requests: Amount,
-    /// Allowed.
-    pub limits: Amount,
-    /// Pods with GPUs.
-    pub workers: u64,
+/// What a pod uses of its namespace's quota.
+pub(super) fn usage_of(allocation: &Allocation) -> Usage {
+    let limit = |share: &crd::Share| {
+        Amount::new(share.tflops_limit.unwrap_or(share.tflops), share.vram_limit.unwrap_or(share.vram))
+    };
+    Usage { requests: total(allocation, requested), limits: total(allocation, limit), workers: 1 }
 }
 
-impl Usage {
-    /// Of a pod.
-    #[must_use]
-    pub fn of(allocation: &Allocation) -> Self {
-        let limit = |share: &crd::Share| {
-            Amount::new(share.tflops_limit.unwrap_or(share.tflops), share.vram_limit.unwrap_or(share.vram))
-        };
-        Self { requests: total(allocation, requested), limits: total(allocation, limit), workers: 1 }
-    }
-
-    /// Of a pod of these containers, before it has GPUs.
-    pub(super) fn asked_by(parts: &[Part]) -> Self {
-        asked_by(parts).0
-    }
-
-    pub(super) fn add(&mut self, other: Self) {
-        self.requests = plus(self.requests, other.requests);
-        self.limits = plus(self.limits, other.limits);
-        self.workers = self.workers.saturating_add(other.workers);
-    }
-
-    pub(super) fn subtract(&mut self, other: Self) {
-        self.requests = self.requests.saturating_sub(other.requests);
-        self.limits = self.limits.saturating_sub(other.limits);
-        self.workers = self.workers.saturating_sub(other.workers);
-    }
-}
-
-fn plus(a: Amount, b: Amount) -> Amount {
-    a.checked_add(b).unwrap_or(Amount::new(types::Tflops::from_milli(u64::MAX), types::Bytes::new(u64::MAX)))
-}
-
-/// A ceiling. An amount of zero is no ceiling: TensorFusion's objects must name both parts.
-fn within(what: &str, asked: Amount, used: Amount, ceiling: &Resource, later: bool) -> Result<(), Waiting> {
-    let sum = plus(asked, used);
+/// A ceiling of a quota.
+fn ceiling(resource: &Resource) -> Result<Amount, Waiting> {
     let unreadable =
         |error: crd::QuantityError| Waiting::Impossible(format!("the namespace's quota cannot be read: {error}"));
-    let tflops = ceiling.tflops.tflops().map_err(unreadable)?;
-    let vram = ceiling.vram.bytes().map_err(unreadable)?;
+    Ok(Amount::new(resource.tflops.tflops().map_err(unreadable)?, resource.vram.bytes().map_err(unreadable)?))
+}
+
+/// By how much both together go beyond a ceiling. An amount of zero is no ceiling: TensorFusion's objects must name both parts.
+fn over(asked: Amount, used: Amount, most: Amount) -> Amount {
+    let mut over = asked.saturating_add(used).saturating_sub(most);
+    if most.tflops == Tflops::default() {
+        over.tflops = Tflops::default();
+    }
+    if most.vram == Bytes::default() {
+        over.vram = Bytes::default();
+    }
+    over
+}
+
+/// Refuses what goes beyond a ceiling.
+fn within(what: &str, asked: Amount, used: Amount, resource: &Resource, later: bool) -> Result<(), Waiting> {
+    let most = ceiling(resource)?;
+    let over = over(asked, used, most);
+    let allowed = match (over.tflops != Tflops::default(), over.vram != Bytes::default()) {
+        (true, _) => format!("{} TFLOPS", most.tflops),
+        (_, true) => format!("{} of VRAM", most.vram),
+        _ => return Ok(()),
+    };
     let of = if used == Amount::default() { String::new() } else { format!(", of which {used} are used") };
-    if tflops != types::Tflops::default() && sum.tflops > tflops {
-        return Err(Waiting::Quota(
-            format!("the namespace's quota allows {tflops} TFLOPS ({what}){of}, and {asked} are asked"),
-            later,
-        ));
-    }
-    if vram != types::Bytes::default() && sum.vram > vram {
-        return Err(Waiting::Quota(
-            format!("the namespace's quota allows {vram} of VRAM ({what}){of}, and {asked} are asked"),
-            later,
-        ));
-    }
-    Ok(())
+    Err(Waiting::Quota(format!("the namespace's quota allows {allowed} ({what}){of}, and {asked} are asked"), later))
 }
 
 impl Ledger {
@@ -86,33 +62,43 @@ impl Ledger {
         wish
     }
 
-    /// Whether every quota of the namespace allows one more pod with these containers. What init containers share is not
-    /// known yet: they count for themselves only.
-    pub(super) fn check_quotas(&self, namespace: &str, parts: &[Part]) -> Result<(), Waiting> {
-        let Some(quotas) = self.quotas.get(namespace).filter(|quotas| !quotas.is_empty()) else { return Ok(()) };
-        let used = self.used(namespace);
-        for spec in quotas.values() {
-            check(spec, parts, used)?;
-        }
-        Ok(())
+    /// What a claim finds used of its namespace's quotas: also what is kept for others that wait, unless they are of a lower
+    /// class.
+    fn used_before(&self, claim: &Claim) -> Usage {
+        let others = self.kept.iter().filter(|(uid, kept)| {
+            **uid != claim.uid && kept.namespace == claim.namespace && kept.qos >= claim.wish.qos
+        });
+        others.fold(self.used(&claim.namespace), |used, (_, kept)| used.plus(kept.usage))
+    }
+
+    fn totals(&self, namespace: &str) -> impl Iterator<Item = &QuotaTotal> {
+        self.quotas.get(namespace).into_iter().flatten().filter_map(|(_, spec)| spec.total.as_ref())
+    }
+
+    /// Whether every quota of the namespace allows a pod with these containers, were it alone.
+    pub(super) fn check_single(&self, claim: &Claim, parts: &[Part]) -> Result<(), Waiting> {
+        let quotas = self.quotas.get(&claim.namespace).into_iter().flatten();
+        quotas.filter_map(|(_, spec)| spec.single.as_ref()).try_for_each(|single| check_single(single, parts))
     }
 
     /// Whether every quota of the namespace allows so much more.
-    pub(super) fn check_usage(&self, namespace: &str, usage: Usage) -> Result<(), Waiting> {
-        let used = self.used(namespace);
-        for total in self.quotas.get(namespace).into_iter().flatten().filter_map(|(_, spec)| spec.total.as_ref()) {
-            check_total(total, usage, used)?;
-        }
-        Ok(())
+    pub(super) fn check_total(&self, claim: &Claim, usage: Usage) -> Result<(), Waiting> {
+        let used = self.used_before(claim);
+        self.totals(&claim.namespace).try_for_each(|total| check_total(total, usage, used))
+    }
+
+    /// What must be given back in the namespace before its quotas allow so much more.
+    pub(super) fn lacks_of_quota(&self, claim: &Claim, usage: Usage) -> Result<Usage, Waiting> {
+        let used = self.used_before(claim);
+        self.totals(&claim.namespace)
+            .try_fold(Usage::default(), |lack, total| Ok(lack.most(lacks(total, usage, used)?)))
     }
 }
 
 fn fill(container: &mut ContainerWish, requests: Option<&Resource>, limits: Option<&Resource>) {
-    let tflops = |resource: Option<&Resource>| {
-        resource?.tflops.tflops().ok().filter(|amount| *amount != types::Tflops::default())
-    };
-    let vram =
-        |resource: Option<&Resource>| resource?.vram.bytes().ok().filter(|amount| *amount != types::Bytes::default());
+    let tflops =
+        |resource: Option<&Resource>| resource?.tflops.tflops().ok().filter(|amount| *amount != Tflops::default());
+    let vram = |resource: Option<&Resource>| resource?.vram.bytes().ok().filter(|amount| *amount != Bytes::default());
     if container.tflops_request.is_none() && container.compute_percent.is_none() {
         container.tflops_request = tflops(requests).or(tflops(limits));
         container.tflops_limit = container.tflops_limit.or(tflops(limits));
@@ -129,55 +115,42 @@ fn limit(part: &Part) -> Amount {
     Amount::new(asked.tflops_limit.unwrap_or(asked.request.tflops), asked.vram_limit.unwrap_or(asked.request.vram))
 }
 
-/// What a pod of these containers would use, and of how many GPUs. Init containers do not count: see `check_quotas`.
-fn asked_by(parts: &[Part]) -> (Usage, u64) {
-    let (mut usage, mut gpus) = (Usage { workers: 1, ..Usage::default() }, 0_u64);
-    for part in parts.iter().filter(|part| part.phase != Phase::Init) {
-        let count = part.request.count;
-        let many = |amount: Amount| {
-            amount.checked_mul(count).unwrap_or_else(|| {
-                plus(amount, Amount::new(types::Tflops::from_milli(u64::MAX), types::Bytes::new(u64::MAX)))
-            })
-        };
-        usage.requests = plus(usage.requests, many(part.asked.request));
-        usage.limits = plus(usage.limits, many(limit(part)));
-        gpus = gpus.saturating_add(u64::from(count));
-    }
-    (usage, gpus)
+/// What a pod of these containers would use. What init containers share is not known yet: they do not count.
+pub(super) fn asked_by(parts: &[Part]) -> Usage {
+    let most = Amount::new(Tflops::from_milli(u64::MAX), Bytes::new(u64::MAX));
+    let later = parts.iter().filter(|part| part.phase != Phase::Init);
+    later.fold(Usage { workers: 1, ..Usage::default() }, |usage, part| {
+        let many = |amount: Amount| amount.checked_mul(part.request.count).unwrap_or(most);
+        usage.plus(Usage { requests: many(part.asked.request), limits: many(limit(part)), workers: 0 })
+    })
 }
 
-fn check(spec: &GPUResourceQuotaSpec, parts: &[Part], used: Usage) -> Result<(), Waiting> {
-    let (usage, gpus) = asked_by(parts);
-    let mut early = 0;
+fn check_single(single: &QuotaSingle, parts: &[Part]) -> Result<(), Waiting> {
     for part in parts {
-        let (asked, limit) = (&part.asked, limit(part));
-        if part.phase == Phase::Init {
-            early = early.max(u64::from(part.request.count));
+        if let Some(ceiling) = &single.max_requests {
+            within("requests of one worker", part.asked.request, Amount::default(), ceiling, false)?;
         }
-        if let Some(single) = &spec.single {
-            if let Some(ceiling) = &single.max_requests {
-                within("requests of one worker", asked.request, Amount::default(), ceiling, false)?;
-            }
-            if let Some(ceiling) = &single.max_limits {
-                within("limits of one worker", limit, Amount::default(), ceiling, false)?;
-            }
+        if let Some(ceiling) = &single.max_limits {
+            within("limits of one worker", limit(part), Amount::default(), ceiling, false)?;
         }
     }
-    let gpus = gpus.max(early);
-    if let Some(most) = spec.single.as_ref().and_then(|single| single.max_gpu_count)
-        && i64::try_from(gpus).unwrap_or(i64::MAX) > i64::from(most)
-    {
-        return Err(Waiting::Quota(
+    let counts = |early: bool| {
+        let parts = parts.iter().filter(move |part| (part.phase == Phase::Init) == early);
+        parts.map(|part| u64::from(part.request.count))
+    };
+    let gpus = counts(false).fold(0, u64::saturating_add).max(counts(true).max().unwrap_or_default());
+    match single.max_gpu_count {
+        Some(most) if i64::try_from(gpus).unwrap_or(i64::MAX) > i64::from(most) => Err(Waiting::Quota(
             format!("the namespace's quota allows {most} GPUs to one worker, and {gpus} are asked"),
             false,
-        ));
+        )),
+        _ => Ok(()),
     }
-    spec.total.as_ref().map_or(Ok(()), |total| check_total(total, usage, used))
 }
 
-fn check_total(total: &crd::QuotaTotal, more: Usage, used: Usage) -> Result<(), Waiting> {
+fn check_total(total: &QuotaTotal, more: Usage, used: Usage) -> Result<(), Waiting> {
     if let Some(most) = total.max_workers
-        && i64::try_from(used.workers).unwrap_or(i64::MAX) >= i64::from(most)
+        && lacks(total, more, used)?.workers > 0
     {
         return Err(Waiting::Quota(
             format!("the namespace's quota allows {most} workers, and has {}", used.workers),
@@ -191,4 +164,18 @@ fn check_total(total: &crd::QuotaTotal, more: Usage, used: Usage) -> Result<(), 
         within("limits", more.limits, used.limits, ceiling, true)?;
     }
     Ok(())
+}
+
+/// By how much both together go beyond a quota.
+fn lacks(total: &QuotaTotal, more: Usage, used: Usage) -> Result<Usage, Waiting> {
+    let amount = |asked, used, resource: &Option<Resource>| {
+        resource.as_ref().map_or(Ok(Amount::default()), |resource| Ok(over(asked, used, ceiling(resource)?)))
+    };
+    let most = total.max_workers.map(|most| u64::try_from(most).unwrap_or_default());
+    let workers = more.workers.saturating_add(used.workers);
+    Ok(Usage {
+        requests: amount(more.requests, used.requests, &total.requests)?,
+        limits: amount(more.limits, used.limits, &total.limits)?,
+        workers: most.map(|most| workers.saturating_sub(most)).unwrap_or_default(),
+    })
 }

@@ -59,6 +59,7 @@ impl Grant {
             placements: self.taken.iter().flatten().cloned().collect(),
             since: self.terms.created,
             protection: self.terms.protection,
+            uses: self.usage,
             ..Holder::default()
         }
     }

@@ -256,3 +256,25 @@ fn what_is_isolated_hard_is_never_oversubscribed() {
     assert!(ledger.place(&asks("soft", "1Gi", "15"), &[]).is_err(), "QoS high is guaranteed, too");
     assert!(ledger.place(&asks_as("low", "1Gi", "low"), &[]).is_ok());
 }
+
+#[test]
+fn hard_isolation_with_a_limit_says_how_many_percent_of_the_card_that_is() {
+    let percent = |annotations: serde_json::Value| {
+        let mut ledger = ledger();
+        let claim = claim_of("p", annotations, json!({"containers": [{"name": "main"}]}));
+        let allocation = ledger.place(&claim, &[]).unwrap();
+        ledger.hard_percent(&claim.wish, &allocation)
+    };
+    let of = |isolation: &str, limit: &str| {
+        percent(json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/tflops-request": "10m",
+            "tensor-fusion.ai/tflops-limit": limit, "tensor-fusion.ai/isolation": isolation}))
+    };
+    // Of the 20 TFLOPS of these cards.
+    assert_eq!(of("hard", "5"), Some(25));
+    assert_eq!(of("hard", "5100m"), Some(26), "rounded up");
+    assert_eq!((of("hard", "10m"), of("hard", "30")), (Some(1), Some(100)));
+    assert_eq!((of("soft", "5"), of("shared", "5")), (None, None));
+    let percents = json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/compute-percent-limit": "25",
+        "tensor-fusion.ai/isolation": "hard"});
+    assert_eq!(percent(percents), None, "percents need no conversion");
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::allocator::ledger::Waiting;
 use crate::allocator::ledger::testing::{asks_as, claim_of, free, ledger};
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
@@ -269,4 +270,97 @@ fn all_that_a_gang_needs_is_kept_for_it_or_nothing_is() {
         serde_json::from_value(serde_json::json!({"total": {"requests": {"tflops": "0", "vram": "20Gi"}}})).unwrap();
     ledger.set_quota("ns", "q", Some(spec));
     assert!(ledger.nominate_gang(&members, 2, &none) && !ledger.nominate_gang(&members, 3, &none));
+}
+
+fn quota(ledger: &mut Ledger, total: serde_json::Value) {
+    ledger.set_quota("ns", "q", Some(serde_json::from_value(json!({"total": total})).unwrap()));
+}
+
+#[test]
+fn within_a_full_quota_a_higher_class_takes_what_a_lower_one_of_its_namespace_has() {
+    let mut ledger = crowded(["low", "medium", "high", "low"]);
+    let mut stranger = asks_as("stranger", "1Gi", "low");
+    stranger.namespace = "elsewhere".to_owned();
+    ledger.place(&stranger, &[]).unwrap();
+    let about = About::new();
+    // It fits beside any of them, but the namespace may have no more.
+    let claim = asks_as("more", "1Gi", "high");
+    for total in [
+        json!({"maxWorkers": 4}),
+        json!({"requests": {"tflops": "0", "vram": "24Gi"}}),
+        json!({"limits": {"tflops": "4", "vram": "0"}}),
+    ] {
+        quota(&mut ledger, total);
+        assert!(matches!(ledger.place(&claim, &[]), Err(Waiting::Quota(_, true))));
+        let found = plan(&mut ledger, &claim, &about.rules()).unwrap();
+        assert_eq!(victims(&found), ["p0"]);
+    }
+    // Two low ones rather than the medium one; and more than all that may go give back.
+    quota(&mut ledger, json!({"requests": {"tflops": "0", "vram": "18Gi"}}));
+    assert_eq!(victims(&plan(&mut ledger, &claim, &about.rules()).unwrap()), ["p0", "p3"]);
+    quota(&mut ledger, json!({"requests": {"tflops": "0", "vram": "6Gi"}}));
+    let why = plan(&mut ledger, &claim, &about.rules()).unwrap_err().unwrap();
+    assert!(why.within_quota && why.to_string().ends_with("within the namespace's quota"), "{why}");
+    // What one worker may have is no matter of others.
+    let single = json!({"single": {"maxRequests": {"tflops": "0", "vram": "512Mi"}}, "total": {"maxWorkers": 4}});
+    ledger.set_quota("ns", "q", Some(serde_json::from_value(single).unwrap()));
+    assert_eq!(plan(&mut ledger, &claim, &about.rules()), Err(None));
+}
+
+#[test]
+fn what_victims_give_back_of_a_quota_is_kept_for_whom_they_went() {
+    let mut ledger = crowded(["low", "low", "high", "low"]);
+    quota(&mut ledger, json!({"maxWorkers": 4, "requests": {"tflops": "0", "vram": "24Gi"}}));
+    let about = About::new();
+    // There is room for it, and the quota has 6 GiB left.
+    ledger.release("p3");
+    let claim = asks_as("big", "8Gi", "high");
+    let found = plan(&mut ledger, &claim, &about.rules()).unwrap();
+    assert_eq!(victims(&found), ["p0"]);
+    ledger.keep_for(&claim, &found.placements);
+    ledger.leaves("p0", Some(NOW + Duration::from_secs(90)));
+    // The replacement of a victim comes at once, and would fit.
+    let replacement = asks_as("again", "6Gi", "low");
+    assert!(matches!(ledger.place(&replacement, &[]), Err(Waiting::Quota(_, true))));
+    assert!(matches!(ledger.place(&claim, &[]), Err(Waiting::Quota(_, true))));
+    // Others of its class wait as well; who comes first does not, as long as there is any.
+    assert!(ledger.place(&asks_as("equal", "2Gi", "high"), &[]).is_err());
+    ledger.release("p0");
+    assert!(ledger.place(&replacement, &[]).is_err());
+    let critical = asks_as("critical", "2Gi", "critical");
+    assert!(ledger.place(&critical, &[]).is_ok());
+    ledger.release("critical");
+    assert!(ledger.place(&claim, &[]).is_ok());
+    assert!(ledger.place(&replacement, &[]).is_err());
+    assert!(ledger.place(&asks_as("little", "2Gi", "low"), &[]).is_ok(), "what is left is for everybody");
+    assert_eq!(ledger.used("ns").requests.vram.get() >> 30, 22);
+}
+
+#[test]
+fn a_gang_gets_its_part_of_a_quota_whole_or_nobody_goes() {
+    let mut ledger = ledger();
+    for number in 0..3 {
+        ledger.place(&asks_as(&format!("p{number}"), "2Gi", "low"), &[]).unwrap();
+    }
+    quota(&mut ledger, json!({"maxWorkers": 4}));
+    let members: Vec<Claim> = (0..3).map(|number| member(&format!("g{number}"), "2Gi", "medium", 3)).collect();
+    let members: Vec<&Claim> = members.iter().collect();
+    let place = |ledger: &mut Ledger| crate::allocator::gang::place(ledger, &members, 0, 3, &BTreeMap::new());
+    assert!(matches!(place(&mut ledger), Err(Waiting::Quota(_, true))));
+    let about = About::new();
+    let plans = plan_gang(&mut ledger, &members, 3, &about.rules()).unwrap();
+    let gone: Vec<&str> = plans.iter().flat_map(|(_, plan)| victims(plan)).collect();
+    assert_eq!(gone.len(), 2, "one place was left");
+    assert!(ledger.place(&asks_as("thief", "1Gi", "low"), &[]).is_err());
+    for uid in gone {
+        assert!(place(&mut ledger).is_err());
+        ledger.release(uid);
+    }
+    assert_eq!(place(&mut ledger).unwrap().len(), 3);
+    for number in 0..3 {
+        ledger.release(&format!("g{number}"));
+    }
+    quota(&mut ledger, json!({"maxWorkers": 2}));
+    assert!(plan_gang(&mut ledger, &members, 3, &about.rules()).is_err());
+    assert!(ledger.place(&asks_as("any", "1Gi", "low"), &[]).is_ok(), "nothing is kept");
 }

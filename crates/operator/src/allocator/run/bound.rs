@@ -15,9 +15,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Binds a pod. Whether the allocation stands in the pod now; while the API server does not answer, that is not known, and
 /// what was taken stays taken. The update carries the version of the pod, so it comes about once at most, and saying it
 /// again is safe.
-pub(super) async fn bind(client: &Client, pod: &Pod, allocation: &Allocation) -> bool {
+pub(super) async fn bind(client: &Client, pod: &Pod, allocation: &Allocation, hard_percent: Option<u64>) -> bool {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let (name, patch) = (pod.name_any(), bind::patch(pod, allocation));
+    let (name, patch) = (pod.name_any(), bind::patch(pod, allocation, hard_percent));
     let parameters = PatchParams { field_manager: Some(names::OPERATOR.to_owned()), ..PatchParams::default() };
     fault::point("before-bind");
     loop {

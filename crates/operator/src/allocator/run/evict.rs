@@ -77,7 +77,7 @@ pub(super) async fn evict(
         }
         fault::point("after-preempt");
         let text = format!(
-            "evicted for {}/{}, which is of class {} and needs its GPUs; this pod is of class {}",
+            "evicted for {}/{}, which is of class {} and takes its place; this pod is of class {}",
             claim.namespace, claim.name, claim.wish.qos, victim.qos
         );
         tracing::info!(pod = victim.name, namespace = victim.namespace, text, "a pod was evicted");

@@ -127,7 +127,7 @@ pub(super) enum Room {
 }
 
 impl Allocator {
-    /// Makes room for a claim that has found none.
+    /// Makes room for a claim that has found none, or none within its quota.
     pub(super) fn make_room(&mut self, claim: &Claim, now: Instant) -> Room {
         if self.ledger.kept_for(&claim.uid).is_some() {
             return Room::Kept;

@@ -39,7 +39,7 @@ impl Allocator {
             Ok(allocation) => self.bind(claim, allocation),
             Err(waiting) => {
                 let room = match waiting {
-                    Waiting::Room(_) => self.make_room(&claim, now),
+                    Waiting::Room(_) | Waiting::Quota(_, true) => self.make_room(&claim, now),
                     _ => Room::None,
                 };
                 if room == Room::None {
@@ -112,7 +112,7 @@ impl Allocator {
                 }
             }
             Err(why) => {
-                if matches!(why, Waiting::Room(_)) {
+                if matches!(why, Waiting::Room(_) | Waiting::Quota(_, true)) {
                     self.make_room_for_gang(&waiting, needed.saturating_sub(there), now);
                 }
                 for claim in &members {
@@ -150,8 +150,9 @@ impl Allocator {
         self.making.forget(&claim.uid);
         self.binding.insert(claim.uid.clone(), claim.clone());
         let (client, sender) = (self.client.clone(), self.sender.clone());
+        let percent = self.ledger.hard_percent(&claim.wish, &allocation);
         tokio::spawn(async move {
-            let done = bound::bind(&client, &claim.pod, &allocation).await;
+            let done = bound::bind(&client, &claim.pod, &allocation, percent).await;
             // Nobody listens any more when the loop has ended, and the process with it.
             sender.send(Change::Bound(claim.uid.clone(), done)).ok();
         });
