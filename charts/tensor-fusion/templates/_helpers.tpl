@@ -20,9 +20,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* Resources by which a pod asks, as a list in CEL. */}}
+{{/* Resources of no node by which a pod asks for parts of a card (HAMi's), as a list in CEL. */}}
 {{- define "tensor-fusion.resources" -}}
-{{- $names := list "nvidia.com/gpumem" "nvidia.com/gpumem-percentage" "nvidia.com/gpucores" "nvidia.com/priority" }}
+{{- $names := list "nvidia.com/gpumem" "nvidia.com/gpumem-percentage" "nvidia.com/gpucores" "nvidia.com/priority"
+    "volcano.sh/vgpu-number" "volcano.sh/vgpu-memory" "volcano.sh/vgpu-cores" "amd.com/gpumem" "amd.com/gpucores"
+    "hygon.com/dcunum" "hygon.com/dcumem" "hygon.com/dcucores" "cambricon.com/vmlu"
+    "cambricon.com/mlu.smlu.vmemory" "cambricon.com/mlu.smlu.vcore" "metax-tech.com/sgpu" "metax-tech.com/vmemory"
+    "metax-tech.com/vcore" "mthreads.com/vgpu" "mthreads.com/sgpu-memory" "mthreads.com/sgpu-core"
+    "kunlunxin.com/vxpu" "kunlunxin.com/vxpu-memory" "huawei.com/Ascend910A" "huawei.com/Ascend910A-memory"
+    "huawei.com/Ascend910A-core" "huawei.com/Ascend910B2" "huawei.com/Ascend910B2-memory"
+    "huawei.com/Ascend910B2-core" "huawei.com/Ascend910B3" "huawei.com/Ascend910B3-memory"
+    "huawei.com/Ascend910B3-core" "huawei.com/Ascend910B4" "huawei.com/Ascend910B4-memory"
+    "huawei.com/Ascend910B4-core" "huawei.com/Ascend910B4-1" "huawei.com/Ascend910B4-1-memory"
+    "huawei.com/Ascend910B4-1-core" "huawei.com/Ascend310P" "huawei.com/Ascend310P-memory"
+    "huawei.com/Ascend310P-core" "huawei.com/Ascend910C" "huawei.com/Ascend910C-memory"
+    "huawei.com/Ascend910C-core" "iluvatar.ai/MR-V100-vgpu" "iluvatar.ai/MR-V100.vMem" "iluvatar.ai/MR-V100.vCore"
+    "iluvatar.ai/MR-V50-vgpu" "iluvatar.ai/MR-V50.vMem" "iluvatar.ai/MR-V50.vCore" "iluvatar.ai/BI-V150-vgpu"
+    "iluvatar.ai/BI-V150.vMem" "iluvatar.ai/BI-V150.vCore" "iluvatar.ai/BI-V100-vgpu" "iluvatar.ai/BI-V100.vMem"
+    "iluvatar.ai/BI-V100.vCore" }}
 {{- if .Values.webhook.progressiveMigration }}{{ $names = append $names "nvidia.com/gpu" }}{{ end -}}
 [{{ range $index, $name := $names }}{{ if $index }}, {{ end }}'{{ $name }}'{{ end }}]
 {{- end }}

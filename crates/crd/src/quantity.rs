@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use types::{Bytes, Tflops};
+use types::{Bytes, Percent, Tflops};
 
 /// An amount in Kubernetes' notation. What it counts is said by the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -20,6 +20,9 @@ pub enum QuantityError {
     /// Not an amount of compute.
     #[error(transparent)]
     Tflops(#[from] types::ParseTflopsError),
+    /// Not a part of a whole.
+    #[error("`{0}` is no percentage: expected a number from 0 to 100")]
+    Percent(String),
 }
 
 impl Quantity {
@@ -37,6 +40,18 @@ impl Quantity {
     /// It is none.
     pub fn tflops(&self) -> Result<Tflops, QuantityError> {
         Ok(self.0.parse()?)
+    }
+
+    /// As a part of a whole, in percent.
+    ///
+    /// # Errors
+    /// It is none, or more than all.
+    pub fn percent(&self) -> Result<Percent, QuantityError> {
+        let wrong = || QuantityError::Percent(self.0.clone());
+        // A number with a suffix, as an amount of compute is.
+        let thousandths = self.0.parse::<Tflops>().map_err(|_| wrong())?.milli();
+        let percent = Percent::try_from(thousandths as f64 / 1000.0).map_err(|_| wrong())?;
+        if percent > Percent::new(100) { Err(wrong()) } else { Ok(percent) }
     }
 }
 

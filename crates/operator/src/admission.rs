@@ -1,13 +1,15 @@
 //! What the webhook makes of a pod: a pure function of the pod, the settings and a count.
 //!
-//! It reads a wish ([`read`]) in any of the three dialects (TensorFusion's annotations, HAMi's resource names, plain
+//! It reads a wish ([`read`]) in any of the three dialects (TensorFusion's annotations, HAMi's resource names for any [`vendor`], plain
 //! `nvidia.com/gpu`), and writes it into the pod in one canonical form ([`inject`]): an annotation with the request, a scheduling
 //! gate that the allocator lifts, and the client library. It writes nothing else anywhere, so asking twice is the same as
 //! asking once, and a failure of the webhook leaves nothing behind.
 
 mod edit;
+mod hami;
 mod inject;
 mod read;
+mod vendor;
 mod wish;
 
 use crd::names;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use types::{Bytes, Qos, Tflops};
+use types::{Bytes, Percent, Qos, Tflops};
 
 use crate::allocator::preempt::Scope;
 
@@ -74,6 +74,10 @@ pub struct Profile {
     pub vram_request: Option<Bytes>,
     /// See `vram_request`.
     pub vram_limit: Option<Bytes>,
+    /// Guaranteed and highest part of each GPU's compute, where no TFLOPS are given.
+    pub compute_percent_request: Option<Percent>,
+    /// See `compute_percent_request`.
+    pub compute_percent_limit: Option<Percent>,
     /// QoS.
     pub qos: Option<Qos>,
     /// On the pod's own node.

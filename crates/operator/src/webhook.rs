@@ -76,7 +76,7 @@ impl Webhook {
         };
         let counted = match answer.verdict() {
             Verdict::Refused { .. } => Some(&self.refused),
-            Verdict::Changed(_) => Some(&self.changed),
+            Verdict::Changed(..) => Some(&self.changed),
             Verdict::Unchanged => None,
         };
         let text = answer.to_json();

@@ -6,7 +6,7 @@ use crd::Phase;
 use operator::admission::{Decision, Dialect, Mode, Wish, decide};
 use operator::{PoolSettings, Profile, Settings};
 use serde_json::{Value, json};
-use types::{Bytes, Qos, Tflops};
+use types::{Bytes, Percent, Qos, Tflops};
 
 fn settings() -> Settings {
     let mut settings = Settings::default();
@@ -87,7 +87,7 @@ fn hami_resources_are_read_and_taken_off() {
     let (wish, after) = changed(&before);
     assert_eq!(wish.dialect, Dialect::Hami);
     assert_eq!(wish.containers.len(), 1);
-    assert_eq!((wish.containers[0].gpus, wish.containers[0].compute_percent), (2, Some(30)));
+    assert_eq!((wish.containers[0].gpus, wish.containers[0].compute_percent), (2, Some(Percent::new(30))));
     assert_eq!(wish.containers[0].vram_limit, Some(Bytes::from_mib(3000)));
     assert_eq!(wish.only_types, ["A100", "L4"]);
     assert_eq!(wish.strategy, Some(pool::Strategy::CompactFirst));
@@ -101,10 +101,140 @@ fn a_hami_card_without_an_amount_is_a_whole_card() {
     before["metadata"]["labels"] = json!({});
     before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem-percentage": 100}});
     let (wish, _) = changed(&before);
-    assert_eq!((wish.containers[0].vram_percent, wish.containers[0].compute_percent), (Some(100), Some(100)));
+    assert_eq!(
+        (wish.containers[0].vram_percent, wish.containers[0].compute_percent),
+        (Some(Percent::new(100)), Some(Percent::new(100)))
+    );
     before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpucores": 30}});
     let (wish, _) = changed(&before);
-    assert_eq!((wish.containers[0].vram_percent, wish.containers[0].compute_percent), (Some(100), Some(30)));
+    assert_eq!(
+        (wish.containers[0].vram_percent, wish.containers[0].compute_percent),
+        (Some(Percent::new(100)), Some(Percent::new(30)))
+    );
+}
+
+#[test]
+fn other_vendors_cards_are_asked_for_by_their_own_names_and_units() {
+    let cases = [
+        (json!({"amd.com/gpu": 2, "amd.com/gpumem": 4096, "amd.com/gpucores": 50}), "AMD", None, Bytes::from_gib(4)),
+        (json!({"hygon.com/dcunum": 1, "hygon.com/dcumem": 2000}), "Hygon", None, Bytes::from_mib(2000)),
+        (json!({"cambricon.com/vmlu": 1, "cambricon.com/mlu.smlu.vmemory": 20}), "Cambricon", None, Bytes::from_gib(5)),
+        (json!({"metax-tech.com/sgpu": 1, "metax-tech.com/vmemory": 4}), "MetaX", None, Bytes::from_gib(4)),
+        (json!({"mthreads.com/vgpu": 1, "mthreads.com/sgpu-memory": 32}), "MooreThreads", None, Bytes::from_gib(16)),
+        (
+            json!({"huawei.com/Ascend910B4": 1, "huawei.com/Ascend910B4-memory": 8192}),
+            "Ascend",
+            Some("Ascend910B4"),
+            Bytes::from_gib(8),
+        ),
+        (
+            json!({"iluvatar.ai/BI-V150-vgpu": 1, "iluvatar.ai/BI-V150.vMem": 64}),
+            "Iluvatar",
+            Some("BI-V150"),
+            Bytes::from_gib(16),
+        ),
+    ];
+    for (limits, vendor, model, memory) in cases {
+        let mut limits = limits;
+        limits["cpu"] = json!("1");
+        let mut before = one(json!({}));
+        before["metadata"]["labels"] = json!({});
+        before["spec"]["containers"][0]["resources"] = json!({"limits": limits, "requests": limits});
+        let (wish, after) = changed(&before);
+        assert_eq!((wish.vendor.as_deref(), wish.model.as_deref()), (Some(vendor), model), "{limits}");
+        assert_eq!((wish.dialect, wish.containers[0].vram_limit), (Dialect::Hami, Some(memory)), "{limits}");
+        let left = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}});
+        assert_eq!(after["spec"]["containers"][0]["resources"], left);
+    }
+    // What a vendor's own plugin advertises asks for nothing of ours.
+    let mut plain = one(json!({}));
+    plain["metadata"]["labels"] = json!({});
+    plain["spec"]["containers"][0]["resources"] = json!({"limits": {"amd.com/gpu": 1}});
+    assert!(matches!(decide(&plain, "team", &settings(), 0), Ok(Decision::Unchanged(_))));
+    // Nor does it leave a pod that asks for another's.
+    plain["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem": 1024, "nvidia.com/gpu": 1}});
+    plain["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "x", "resources": {"limits": {"amd.com/gpu": 1}}}));
+    let (_, after) = changed(&plain);
+    assert_eq!(after["spec"]["containers"][1]["resources"]["limits"], json!({"amd.com/gpu": 1}));
+    // Parts of cards of two kinds are on no node together.
+    plain["spec"]["containers"][1]["resources"] = json!({"limits": {"hygon.com/dcumem": 1}});
+    let text = refused(&plain);
+    assert!(text.contains("hygon.com/dcumem") && text.contains("names nvidia.com/gpumem too"), "{text}");
+}
+
+#[test]
+fn hami_policies_become_strategies_and_what_is_not_acted_upon_is_named() {
+    let wish = |annotations: Value| {
+        let mut before = one(annotations);
+        before["metadata"]["labels"] = json!({});
+        before["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem": 1024}});
+        changed(&before).0
+    };
+    let policy = |node: &str, gpu: &str| {
+        let wish = wish(json!({"hami.io/node-scheduler-policy": node, "hami.io/gpu-scheduler-policy": gpu}));
+        (wish.strategy, wish.near, wish.ignored.len())
+    };
+    use pool::Strategy::{CompactFirst, LowLoadFirst, Mutex, NodeCompactGPULowLoad};
+    assert_eq!(policy("", ""), (None, false, 0));
+    assert_eq!(policy("binpack", ""), (Some(NodeCompactGPULowLoad), false, 0));
+    assert_eq!(policy("", "spread"), (Some(NodeCompactGPULowLoad), false, 0));
+    assert_eq!(policy("spread", "spread"), (Some(LowLoadFirst), false, 0));
+    assert_eq!(policy("", "binpack,numa"), (Some(CompactFirst), true, 0));
+    assert_eq!(policy("", "mutex,topology-aware"), (Some(Mutex), true, 0));
+    assert_eq!(policy("spread", "binpack"), (Some(LowLoadFirst), false, 1));
+    let said = wish(json!({"hami.io/device-scoring-weights": "slot=1,core=1,memory=3", "nvidia.com/vgpu-mode": "mig"}));
+    let text = said.warning().unwrap();
+    assert!(text.contains("hami.io/device-scoring-weights, annotation nvidia.com/vgpu-mode"), "{text}");
+    let mut odd = one(json!({"hami.io/node-scheduler-policy": "fullest"}));
+    odd["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpumem": 1024}});
+    assert!(refused(&odd).contains("binpack or spread"));
+}
+
+#[test]
+fn a_dedicated_gpu_is_all_of_a_card_of_a_model() {
+    let (wish, _) = changed(&one(json!({"tensor-fusion.ai/dedicated-gpu": "true", "tensor-fusion.ai/gpu-model": "T4",
+        "tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/gpu-count": "2"})));
+    let container = &wish.containers[0];
+    assert_eq!((wish.model.as_deref(), container.gpus, container.vram_limit), (Some("T4"), 2, None));
+    assert_eq!((container.compute_percent, container.vram_percent), (Some(Percent::new(100)), Some(Percent::new(100))));
+    assert!(refused(&one(json!({"tensor-fusion.ai/dedicated-gpu": "true"}))).contains("gpu-model"));
+}
+
+#[test]
+fn percents_may_be_fractions_and_have_limits_of_their_own() {
+    let percents = |request: &str, limit: &str| {
+        one(
+            json!({"tensor-fusion.ai/compute-percent-request": request, "tensor-fusion.ai/compute-percent-limit": limit}),
+        )
+    };
+    let of = |request, limit| {
+        let container = changed(&percents(request, limit)).0.containers.remove(0);
+        (container.compute_percent, container.compute_percent_limit)
+    };
+    let percent = |text: &str| Some(text.parse::<Percent>().unwrap());
+    assert_eq!(of("12.5", "50"), (percent("12.5"), percent("50")));
+    assert_eq!(of("", "500m"), (percent("0.5"), None));
+    assert!(refused(&percents("60", "50")).contains("at most the limit"));
+    for wrong in ["101", "-1", "NaN", "half"] {
+        assert!(refused(&percents(wrong, "")).contains("a percentage from 0 to 100"), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_not_acted_upon_is_named() {
+    let mut before = one(json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/sidecar-worker": "true",
+        "tensor-fusion.ai/autoscale": "false", "tensor-fusion.ai/disable-features": "gpu-opt"}));
+    before["metadata"]["labels"]["tensor-fusion.ai/host-port"] = json!("auto");
+    let (wish, _) = changed(&before);
+    assert_eq!(
+        wish.warning().unwrap(),
+        "Tensor Fusion does not act upon: annotation tensor-fusion.ai/disable-features, annotation \
+         tensor-fusion.ai/sidecar-worker, label tensor-fusion.ai/host-port"
+    );
+    assert_eq!(changed(&one(json!({"tensor-fusion.ai/vram-limit": "1Gi"}))).0.warning(), None);
 }
 
 #[test]

@@ -86,6 +86,9 @@ impl Admit {
             Ok(Decision::Unchanged(why)) => eprintln!("{kind} {name}: unchanged: {why}"),
             Ok(ref changed @ Decision::Changed { ref wish, ref patch }) => {
                 eprintln!("{kind} {name}: changed: {}", serde_json::to_string(wish).map_err(Failed::new)?);
+                if let Some(warning) = wish.warning() {
+                    eprintln!("{kind} {name}: warning: {warning}");
+                }
                 let document = if self.patch {
                     serde_yaml_ng::to_string(patch)
                 } else {

@@ -18,6 +18,7 @@ mod cluster {
     pub(crate) mod kubernetes;
     pub(crate) mod losses;
     pub(crate) mod nodes;
+    pub(crate) mod objects;
     pub(crate) mod operators;
     pub(crate) mod pods;
     pub(crate) mod python;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use cluster::case::Case;
 use cluster::{
-    chart, clocks, crowds, faults, hostile, kubernetes, losses, nodes, operators, python, stand_in, workloads,
+    chart, clocks, crowds, faults, hostile, kubernetes, losses, nodes, objects, operators, python, stand_in, workloads,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         nodes::cases(),
         chart::cases(),
         workloads::cases(),
+        objects::cases(),
         python::cases(),
         crowds::cases(),
         hostile::cases(),

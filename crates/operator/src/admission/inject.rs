@@ -11,7 +11,7 @@ use json_patch::Patch;
 use serde_json::{Value, json};
 
 use super::edit::Edits;
-use super::read::RESOURCES;
+use super::vendor::{FAMILIES, Family, NVIDIA};
 use super::wish::{Mode, Wish};
 use super::{Refusal, containers};
 use crate::Settings;
@@ -68,7 +68,7 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str
     for kind in ["containers", "initContainers"] {
         for (position, container) in spec.get(kind).and_then(Value::as_array).into_iter().flatten().enumerate() {
             let path = format!("/spec/{kind}/{position}");
-            strip(&mut edits, &path, container);
+            strip(&mut edits, &path, container, wish);
             let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
             if wish.containers.iter().any(|wished| wished.name == name) {
                 equip(&mut edits, &path, container, wish, &secret);
@@ -105,12 +105,20 @@ fn delivery(local: bool, settings: &Settings) -> Value {
     delivery
 }
 
-/// Takes away resources that no node has.
-fn strip(edits: &mut Edits, path: &str, container: &Value) {
+/// Takes away resources that no node has, and the cards that come from us instead.
+fn strip(edits: &mut Edits, path: &str, container: &Value, wish: &Wish) {
+    let ours = |family: &&Family| wish.vendor.as_deref().unwrap_or(NVIDIA.vendor) == family.vendor;
+    let names = || {
+        let cards = FAMILIES.iter().filter(ours).map(|family| family.count);
+        FAMILIES.iter().flat_map(Family::made_up).chain(cards)
+    };
     let Some(resources) = container.get("resources") else { return };
     for kind in ["limits", "requests"] {
         let Some(amounts) = resources.get(kind).and_then(Value::as_object) else { continue };
-        for name in RESOURCES.into_iter().filter(|name| amounts.contains_key(*name)) {
+        let mut there: Vec<&str> = names().filter(|name| amounts.contains_key(*name)).collect();
+        there.sort_unstable();
+        there.dedup();
+        for name in there {
             edits.remove(&format!("{path}/resources/{kind}"), name);
         }
     }

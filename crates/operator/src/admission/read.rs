@@ -1,60 +1,57 @@
 //! Reading a pod's wish, in whichever dialect it is written.
 //!
 //! Keys and meanings are those of TensorFusion (annotations under its domain, amounts for each GPU, requests taken from limits
-//! where absent) and of HAMi (`nvidia.com/gpu` cards per container, `gpumem` in MiB and `gpucores` in percent of each card).
+//! where absent) and of [HAMi](hami).
 //! What those projects ignore in silence (an amount that does not parse) is refused here.
 
 use std::str::FromStr;
 
 use crd::Phase;
-use pool::{Isolation, Strategy};
+use pool::Isolation;
 use serde_json::Value;
-use types::{Bytes, Qos};
+use types::{Percent, Qos};
 
+use super::hami;
+use super::vendor::NVIDIA;
 use super::wish::{ContainerWish, Dialect, GangWish, Mode, Wish};
 use super::{Refusal, annotation, containers, label};
 use crate::{Profile, Settings, duration};
 
-/// HAMi's resource names and the plain one. All but the first are no resources of any node, so they must leave the pod.
-pub(super) const RESOURCES: [&str; 5] = [
-    "nvidia.com/gpu",
-    "nvidia.com/gpumem",
-    "nvidia.com/gpumem-percentage",
-    "nvidia.com/gpucores",
-    "nvidia.com/priority",
-];
+pub(super) const MOST_GPUS: u32 = 128;
 
-const MOST_GPUS: u32 = 128;
+/// All of a card.
+pub(super) const WHOLE: Percent = Percent::new(100);
 
 /// The wish of a pod, or `None` when it has none.
 pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<Option<Wish>, Refusal> {
     let reader = Reader { pod, domain: &settings.domain };
     let asked = label(pod, &format!("{}/enabled", settings.domain)) == Some("true")
         || reader.text("enabled").is_some_and(|text| text == "true");
-    let fractions =
-        names(pod).any(|container| RESOURCES.iter().skip(1).any(|name| resource(container, name).is_some()));
-    let cards = names(pod).any(|container| resource(container, "nvidia.com/gpu").is_some());
-    let dialect =
-        if asked && !(fractions && reader.text("vram-limit").is_none() && reader.text("vram-request").is_none()) {
-            Dialect::TensorFusion
-        } else if fractions {
-            Dialect::Hami
-        } else if cards && settings.progressive_migration {
-            Dialect::Native
-        } else {
-            return Ok(None);
-        };
+    let fractions = hami::family(pod)?;
+    let cards = names(pod).any(|container| hami::resource(container, NVIDIA.count).is_some());
+    let dialect = if asked
+        && !(fractions.is_some() && reader.text("vram-limit").is_none() && reader.text("vram-request").is_none())
+    {
+        Dialect::TensorFusion
+    } else if fractions.is_some() {
+        Dialect::Hami
+    } else if cards && settings.progressive_migration {
+        Dialect::Native
+    } else {
+        return Ok(None);
+    };
     let profile = reader.profile(namespace, settings)?;
     let pool = reader.pool(&profile, settings)?;
     let pool_settings = settings.pools.get(&pool).cloned().unwrap_or_default();
     let containers = match dialect {
         Dialect::TensorFusion => reader.annotated(&profile, reader.workload()?.is_some())?,
-        Dialect::Hami | Dialect::Native => by_resources(pod, dialect)?,
+        Dialect::Hami | Dialect::Native => hami::containers(pod, fractions.unwrap_or(NVIDIA), dialect)?,
     };
+    let family = fractions.filter(|family| dialect == Dialect::Hami && family.vendor != NVIDIA.vendor);
     let equal = containers.iter().all(|one| {
         one.tflops_request == one.tflops_limit && one.vram_request == one.vram_limit && one.vram_limit.is_some()
     });
-    let qos = match (reader.parsed::<Qos>("qos")?.or(profile.qos), hami_priority(pod)?) {
+    let qos = match (reader.parsed::<Qos>("qos")?.or(profile.qos), hami::priority(pod)?) {
         (Some(qos), _) | (None, Some(qos)) => qos,
         (None, None) if equal && dialect == Dialect::TensorFusion => Qos::High,
         (None, None) => pool_settings.qos.unwrap_or_default(),
@@ -73,38 +70,47 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
         let text = annotation(pod, key).unwrap_or_default();
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     };
+    let hami = hami::Policy::read(pod)?;
+    let mut ignored = reader.ignored()?;
+    ignored.extend(hami.ignored);
     Ok(Some(Wish {
         dialect,
         mode: if local { Mode::Local } else { Mode::Remote },
         qos,
         isolation: reader.isolation(dialect)?,
-        strategy: hami_strategy(pod)?,
-        model: reader.text("gpu-model").map(str::to_owned).or(profile.gpu_model),
-        vendor: reader.text("vendor").map(str::to_owned).or(profile.vendor),
+        strategy: hami.strategy,
+        model: reader
+            .text("gpu-model")
+            .or(family.and_then(|family| family.model))
+            .map(str::to_owned)
+            .or(profile.gpu_model),
+        vendor: reader.text("vendor").or(family.map(|family| family.vendor)).map(str::to_owned).or(profile.vendor),
         indices: reader.indices()?,
         only_types: list("nvidia.com/use-gputype"),
         not_types: list("nvidia.com/nouse-gputype"),
         only_uuids: list("nvidia.com/use-gpuuuid"),
         not_uuids: list("nvidia.com/nouse-gpuuuid"),
         one_numa_node: annotation(pod, "nvidia.com/numa-bind") == Some("true"),
+        near: hami.near,
         enabled_replicas: reader.parsed("enabled-replicas")?,
         gang: reader.gang()?,
         eviction_protection: reader.seconds("eviction-protection")?.filter(|&seconds| seconds > 0),
         replicas: profile.replicas.filter(|_| !local && workload.is_none()),
         workload,
         worker_pod_template: template,
+        ignored,
         containers,
         pool,
     }))
 }
 
 /// All containers that may ask for GPUs.
-fn names(pod: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn names(pod: &Value) -> impl Iterator<Item = &Value> {
     containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(_, container)| container)
 }
 
 /// When a container runs, by its name.
-fn phase(pod: &Value, name: &str) -> Phase {
+pub(super) fn phase(pod: &Value, name: &str) -> Phase {
     match containers(pod, "initContainers").find(|(of, _)| *of == name) {
         None => Phase::Main,
         Some((_, container)) if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") => {
@@ -112,92 +118,6 @@ fn phase(pod: &Value, name: &str) -> Phase {
         }
         Some(_) => Phase::Init,
     }
-}
-
-/// A resource of a container: from its limits, else from its requests.
-fn resource<'a>(container: &'a Value, name: &str) -> Option<&'a Value> {
-    let resources = container.get("resources")?;
-    let of = |kind: &str| resources.get(kind).and_then(|kind| kind.get(name));
-    of("limits").or_else(|| of("requests"))
-}
-
-fn whole(container: &str, name: &str, value: &Value, most: u64) -> Result<u64, Refusal> {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let scaled = text.strip_suffix('k').map(|head| head.parse::<u64>().ok().and_then(|head| head.checked_mul(1000)));
-    let number = scaled.unwrap_or_else(|| text.parse::<u64>().ok());
-    number.filter(|&number| number <= most).ok_or_else(|| {
-        Refusal::new(
-            format!("container `{container}`, resource {name}"),
-            text,
-            format!("a whole number from 0 to {most}"),
-        )
-    })
-}
-
-/// HAMi's and plain resources: every container that names one.
-fn by_resources(pod: &Value, dialect: Dialect) -> Result<Vec<ContainerWish>, Refusal> {
-    let mut wishes = Vec::new();
-    for (name, container) in containers(pod, "containers").chain(containers(pod, "initContainers")) {
-        let number = |resource_name: &str, most: u64| -> Result<Option<u64>, Refusal> {
-            let value = resource(container, resource_name);
-            Ok(value.map(|value| whole(name, resource_name, value, most)).transpose()?.filter(|&number| number > 0))
-        };
-        let gpus = number("nvidia.com/gpu", u64::from(MOST_GPUS))?;
-        let mebibytes = number("nvidia.com/gpumem", 1 << 31)?;
-        let percent = number("nvidia.com/gpumem-percentage", 100)?;
-        let cores = number("nvidia.com/gpucores", u64::from(u32::MAX))?.map(|cores| cores.min(100));
-        if gpus.is_none() && mebibytes.is_none() && percent.is_none() && cores.is_none() {
-            continue;
-        }
-        let vram = mebibytes.map(Bytes::from_mib);
-        // HAMi: a card without an amount of memory is a whole card, and then also all its cores unless some are named.
-        let vram_percent = if vram.is_some() { None } else { Some(percent.unwrap_or(100)) };
-        let exclusive = dialect == Dialect::Native || vram_percent == Some(100);
-        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        wishes.push(ContainerWish {
-            name: name.to_owned(),
-            phase: phase(pod, name),
-            gpus: narrow(gpus.unwrap_or(1)),
-            tflops_request: None,
-            tflops_limit: None,
-            compute_percent: cores.map(narrow).or(exclusive.then_some(100)),
-            vram_request: vram,
-            vram_limit: vram,
-            vram_percent: vram_percent.map(narrow),
-        });
-    }
-    Ok(wishes)
-}
-
-fn hami_priority(pod: &Value) -> Result<Option<Qos>, Refusal> {
-    let mut qos = None;
-    for (name, container) in containers(pod, "containers") {
-        if let Some(value) = resource(container, "nvidia.com/priority") {
-            qos = Some(match whole(name, "nvidia.com/priority", value, u64::from(u32::MAX))? {
-                0 => Qos::High,
-                _ => Qos::Low,
-            });
-        }
-    }
-    Ok(qos)
-}
-
-fn hami_strategy(pod: &Value) -> Result<Option<Strategy>, Refusal> {
-    let key = "hami.io/gpu-scheduler-policy";
-    let Some(text) = annotation(pod, key).filter(|text| !text.is_empty()) else { return Ok(None) };
-    let mut strategy = None;
-    for part in text.split(',').map(str::trim) {
-        match part {
-            "binpack" => strategy = strategy.or(Some(Strategy::CompactFirst)),
-            "spread" => strategy = strategy.or(Some(Strategy::LowLoadFirst)),
-            "numa" | "mutex" | "topology-aware" => {}
-            _ => {
-                let allowed = "binpack, spread, numa, mutex, topology-aware, or several with commas";
-                return Err(Refusal::new(format!("annotation {key}"), part, allowed));
-            }
-        }
-    }
-    Ok(strategy)
 }
 
 struct Reader<'a> {
@@ -231,6 +151,31 @@ impl<'a> Reader<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let length = duration::parse(text).map_err(|error| self.refuse(name, text, error.to_string()))?;
         Ok(Some(length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0))))
+    }
+
+    /// A part of something, as a quantity of percent: `12.5`, `500m`.
+    fn percent(&self, name: &str) -> Result<Option<Percent>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let percent = crd::Quantity(text.to_owned()).percent();
+        percent.map(Some).map_err(|_| self.refuse(name, text, "a percentage from 0 to 100"))
+    }
+
+    /// What TensorFusion knows and we do not act upon yet.
+    fn ignored(&self) -> Result<Vec<String>, Refusal> {
+        let said = |name: &&str| self.text(name).is_some();
+        let mut keys: Vec<&str> =
+            ["partition-id", "autoscale-target", "disable-features"].into_iter().filter(said).collect();
+        for name in ["sidecar-worker", "autoscale"] {
+            if self.flag(name)? == Some(true) {
+                keys.push(name);
+            }
+        }
+        let mut ignored: Vec<String> = keys.into_iter().map(|name| format!("annotation {}", self.key(name))).collect();
+        let port = self.key("host-port");
+        if label(self.pod, &port).is_some() {
+            ignored.push(format!("label {port}"));
+        }
+        Ok(ignored)
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>, Refusal> {
@@ -334,29 +279,50 @@ impl<'a> Reader<'a> {
     }
 
     /// An amount and its twin: the request is taken from the limit where absent, and may not exceed it.
-    fn pair<T>(&self, of: &str, request: Option<T>, limit: Option<T>) -> Result<(Option<T>, Option<T>), Refusal>
+    fn pair<T>(
+        &self,
+        of: &str,
+        read: impl Fn(&str) -> Result<Option<T>, Refusal>,
+        (request, limit): (Option<T>, Option<T>),
+    ) -> Result<(Option<T>, Option<T>), Refusal>
     where
-        T: FromStr + Copy + PartialOrd + std::fmt::Display,
-        T::Err: std::fmt::Display,
+        T: Copy + PartialOrd + std::fmt::Display,
     {
-        let limit = self.parsed(&format!("{of}-limit"))?.or(limit);
-        let request = self.parsed(&format!("{of}-request"))?.or(request).or(limit);
+        let name = format!("{of}-request");
+        let limit = read(&format!("{of}-limit"))?.or(limit);
+        let request = read(&name)?.or(request).or(limit);
         match (request, limit) {
             (Some(asked), Some(most)) if asked > most => {
-                let name = format!("{of}-request");
                 Err(self.refuse(&name, &asked.to_string(), format!("at most the limit, {most}")))
             }
             pair => Ok(pair),
         }
     }
 
+    /// Whether each card is to be the pod's alone.
+    fn is_dedicated(&self, profile: &Profile) -> Result<bool, Refusal> {
+        let dedicated = self.flag("dedicated-gpu")? == Some(true);
+        if dedicated && self.text("gpu-model").is_none() && profile.gpu_model.is_none() {
+            return Err(self.refuse("dedicated-gpu", "true", "together with the annotation gpu-model"));
+        }
+        Ok(dedicated)
+    }
+
     /// The wish in annotations, for the containers that it names.
     fn annotated(&self, profile: &Profile, elsewhere: bool) -> Result<Vec<ContainerWish>, Refusal> {
-        let (tflops_request, tflops_limit) = self.pair("tflops", profile.tflops_request, profile.tflops_limit)?;
-        let (vram_request, vram_limit) = self.pair("vram", profile.vram_request, profile.vram_limit)?;
-        let (percent, _) = self.pair::<u32>("compute-percent", None, None)?;
-        if let Some(percent) = percent.filter(|percent| *percent > 100) {
-            return Err(self.refuse("compute-percent-request", &percent.to_string(), "a percentage from 0 to 100"));
+        let of_profile = (profile.tflops_request, profile.tflops_limit);
+        let (mut tflops_request, mut tflops_limit) = self.pair("tflops", |name| self.parsed(name), of_profile)?;
+        let of_profile = (profile.vram_request, profile.vram_limit);
+        let (mut vram_request, mut vram_limit) = self.pair("vram", |name| self.parsed(name), of_profile)?;
+        let of_profile = (profile.compute_percent_request, profile.compute_percent_limit);
+        let (mut percent, mut percent_limit) = self.pair("compute-percent", |name| self.percent(name), of_profile)?;
+        let mut vram_percent = None;
+        if self.is_dedicated(profile)? {
+            (tflops_request, tflops_limit, vram_request, vram_limit) = (None, None, None, None);
+            (percent, percent_limit, vram_percent) = (Some(WHOLE), None, Some(WHOLE));
+        }
+        if tflops_request.is_some() {
+            (percent, percent_limit) = (None, None);
         }
         let indices = u32::try_from(self.indices()?.len()).ok().filter(|&count| count > 0);
         let gpus = self.parsed("gpu-count")?.or(indices).or(profile.gpu_count).unwrap_or(1);
@@ -383,10 +349,11 @@ impl<'a> Reader<'a> {
             gpus,
             tflops_request,
             tflops_limit,
-            compute_percent: if tflops_request.is_some() { None } else { percent },
+            compute_percent: percent,
+            compute_percent_limit: percent_limit.filter(|limit| Some(*limit) != percent),
             vram_request,
             vram_limit,
-            vram_percent: None,
+            vram_percent,
         };
         Ok(named.iter().map(wish).collect())
     }

@@ -4,7 +4,7 @@ use crd::Phase;
 use pool::{Isolation, Strategy};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use types::{Bytes, Qos, Tflops};
+use types::{Bytes, Percent, Qos, Tflops};
 
 /// Which dialect a wish was written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,18 +45,21 @@ pub struct ContainerWish {
     /// Highest compute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tflops_limit: Option<Tflops>,
-    /// Percent of each card's compute, where no TFLOPS are given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compute_percent: Option<u32>,
+    /// Guaranteed part of each card's compute, where no TFLOPS are given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub compute_percent: Option<Percent>,
+    /// Highest part of each card's compute, where it is another and no TFLOPS are given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub compute_percent_limit: Option<Percent>,
     /// Guaranteed memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vram_request: Option<Bytes>,
     /// Highest memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vram_limit: Option<Bytes>,
-    /// Percent of each card's memory, where no amount is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vram_percent: Option<u32>,
+    /// Part of each card's memory, where no amount is given.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub vram_percent: Option<Percent>,
 }
 
 /// A pod's wish, the same for all dialects.
@@ -100,6 +103,9 @@ pub struct Wish {
     /// All GPUs of a container on one NUMA node.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub one_numa_node: bool,
+    /// Rather GPUs that are near each other, or a single one whose links nobody misses.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub near: bool,
     /// Containers that get GPUs.
     pub containers: Vec<ContainerWish>,
     /// Only so many replicas of the owner get a vGPU.
@@ -120,6 +126,17 @@ pub struct Wish {
     /// What workers are made of, besides what makes them workers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub worker_pod_template: Option<Value>,
+    /// What the pod says besides, and nobody acts upon.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub ignored: Vec<String>,
+}
+
+impl Wish {
+    /// What the pod says and nobody acts upon, in a sentence for people.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        (!self.ignored.is_empty()).then(|| format!("Tensor Fusion does not act upon: {}", self.ignored.join(", ")))
+    }
 }
 
 /// Replicas that are placed together or not at all.

@@ -39,18 +39,21 @@ pub(super) fn wish(spec: &TensorFusionWorkloadSpec, settings: &Settings) -> Resu
         }
     };
     let (tflops_limit, vram_limit) = (profile.tflops_limit, profile.vram_limit);
+    let percent = profile.compute_percent_request.or(profile.compute_percent_limit);
+    let percent = percent.filter(|_| profile.tflops_request.or(tflops_limit).is_none());
     let container = ContainerWish {
         name: worker::CONTAINER.to_owned(),
         phase: crd::Phase::Main,
         gpus: profile.gpu_count.unwrap_or(1),
         tflops_request: profile.tflops_request.or(tflops_limit),
         tflops_limit,
-        compute_percent: None,
+        compute_percent: percent,
+        compute_percent_limit: profile.compute_percent_limit.filter(|_| percent.is_some()),
         vram_request: profile.vram_request.or(vram_limit),
         vram_limit,
         vram_percent: None,
     };
-    let nothing = container.tflops_request.is_none() && container.vram_request.is_none();
+    let nothing = container.tflops_request.is_none() && container.vram_request.is_none() && percent.is_none();
     if nothing && isolation != Isolation::Shared {
         return Err("spec.resources: an amount of VRAM or compute is needed, or isolation `shared`".to_owned());
     }
@@ -80,6 +83,7 @@ pub(super) fn wish(spec: &TensorFusionWorkloadSpec, settings: &Settings) -> Resu
         only_uuids: Vec::new(),
         not_uuids: Vec::new(),
         one_numa_node: false,
+        near: false,
         containers: vec![container],
         enabled_replicas: None,
         gang: gang.transpose()?,
@@ -87,6 +91,7 @@ pub(super) fn wish(spec: &TensorFusionWorkloadSpec, settings: &Settings) -> Resu
         workload: None,
         replicas: None,
         worker_pod_template: None,
+        ignored: Vec::new(),
     })
 }
 

@@ -128,12 +128,17 @@ pub(crate) fn profile_of(spec: &WorkloadProfileSpec) -> Result<Profile, crd::Qua
     let resources = spec.resources.as_ref().unwrap_or(&nothing);
     let tflops = |quantity| named(quantity, crd::Quantity::tflops);
     let vram = |quantity| named(quantity, crd::Quantity::bytes);
+    let percent = |quantity: &Option<crd::Quantity>| {
+        quantity.as_ref().map_or(Ok(None), |quantity| named(quantity, crd::Quantity::percent))
+    };
     Ok(Profile {
         pool_name: spec.pool_name.clone(),
         tflops_request: tflops(&resources.requests.tflops)?,
         tflops_limit: tflops(&resources.limits.tflops)?,
         vram_request: vram(&resources.requests.vram)?,
         vram_limit: vram(&resources.limits.vram)?,
+        compute_percent_request: percent(&resources.requests.compute)?,
+        compute_percent_limit: percent(&resources.limits.compute)?,
         qos: spec.qos.map(Into::into),
         local: spec.is_local_gpu,
         gpu_count: spec.gpu_count.and_then(|count| u32::try_from(count).ok()),

@@ -31,8 +31,8 @@ pub struct Answer {
 pub enum Verdict {
     /// It stays as it is.
     Unchanged,
-    /// It is changed by this JSON patch.
-    Changed(ByteString),
+    /// It is changed by this JSON patch, and its author is told this.
+    Changed(ByteString, Option<String>),
     /// It is not made.
     Refused {
         /// As of HTTP.
@@ -58,12 +58,20 @@ impl Answer {
     /// The answer as it travels.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let mut response = Response { uid: &self.uid, allowed: true, patch_type: None, patch: None, status: None };
+        let mut response = Response {
+            uid: &self.uid,
+            allowed: true,
+            warnings: Vec::new(),
+            patch_type: None,
+            patch: None,
+            status: None,
+        };
         match &self.verdict {
             Verdict::Unchanged => {}
-            Verdict::Changed(patch) => {
+            Verdict::Changed(patch, warning) => {
                 response.patch_type = Some("JSONPatch");
                 response.patch = Some(patch);
+                response.warnings.extend(warning.as_deref());
             }
             Verdict::Refused { code, message } => {
                 let reason = match code {
@@ -95,6 +103,8 @@ struct Review<'a> {
 struct Response<'a> {
     uid: &'a str,
     allowed: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,7 +163,7 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
         Room::Full(there) => verdict(&decide(there)?),
         Room::Free => {
             patch.0.push(annotate(&names::key(COUNTER_KEY), uid));
-            written(&patch)
+            written(&patch, wish.warning())
         }
         Room::Unknown => again("the pods that there are, are not known yet: ask again"),
     }
@@ -162,13 +172,13 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
 fn verdict(decision: &Decision) -> Result<Verdict, Refused> {
     match decision {
         Decision::Unchanged(_) => Ok(Verdict::Unchanged),
-        Decision::Changed { patch, .. } => written(patch),
+        Decision::Changed { patch, wish } => written(patch, wish.warning()),
     }
 }
 
-fn written(patch: &json_patch::Patch) -> Result<Verdict, Refused> {
+fn written(patch: &json_patch::Patch, warning: Option<String>) -> Result<Verdict, Refused> {
     serde_json::to_vec(patch)
-        .map(|text| Verdict::Changed(ByteString(text)))
+        .map(|text| Verdict::Changed(ByteString(text), warning))
         .map_err(|error| (500, format!("the patch of this pod could not be written: {error}")))
 }
 

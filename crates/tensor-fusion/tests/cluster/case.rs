@@ -64,7 +64,7 @@ impl Case {
 
 /// Removes what cases make.
 fn clean() -> Result<(), String> {
-    let all = "jobs,deployments,replicasets,pods,gpuresourcequotas,workloadprofiles,poddisruptionbudgets";
+    let all = "jobs,deployments,replicasets,tensorfusionworkloads,pods,gpuresourcequotas,workloadprofiles,poddisruptionbudgets";
     for namespace in ["default", OTHER] {
         // Before the first installation some kinds are unknown, and there is nothing of them.
         let known = kubectl("get crd gpuresourcequotas.tensor-fusion.ai workloadprofiles.tensor-fusion.ai").is_ok();

@@ -1,7 +1,7 @@
 //! What a container asks, in amounts of one kind of card.
 
 use pool::{Amount, Request};
-use types::{Bytes, Tflops};
+use types::{Bytes, Percent, Tflops};
 
 use crate::admission::{ContainerWish, Wish};
 
@@ -21,14 +21,15 @@ pub(super) fn is_relative(container: &ContainerWish) -> bool {
 
 /// Amounts of a card. What is not asked for is not kept for it, and not limited.
 pub(super) fn of_card(container: &ContainerWish, card: Amount) -> Asked {
-    let part = |whole: u64, percent: u32| u64::try_from(u128::from(whole) * u128::from(percent) / 100).unwrap_or(whole);
-    let compute = container.compute_percent.map(|percent| Tflops::from_milli(part(card.tflops.milli(), percent)));
-    let memory = container.vram_percent.map(|percent| Bytes::new(part(card.vram.get(), percent)));
+    let compute = |percent: Percent| Tflops::from_milli(percent.share(card.tflops.milli()));
+    let most = container.compute_percent_limit.map(compute);
+    let compute = container.compute_percent.map(compute);
+    let memory = container.vram_percent.map(|percent| Bytes::new(percent.share(card.vram.get())));
     let tflops = container.tflops_request.or(compute);
     let vram = container.vram_request.or(memory);
     Asked {
         request: Amount::new(tflops.unwrap_or_default(), vram.unwrap_or_default()),
-        tflops_limit: container.tflops_limit.or(tflops),
+        tflops_limit: container.tflops_limit.or(most).or(tflops),
         vram_limit: container.vram_limit.or(vram),
     }
 }
@@ -50,7 +51,7 @@ pub(super) fn request(wish: &Wish, container: &ContainerWish, asked: &Asked) -> 
         qos: wish.qos,
         isolation: wish.isolation,
         strategy: wish.strategy.unwrap_or_default(),
-        near: container.gpus > 1,
+        near: wish.near || container.gpus > 1,
         ..Request::default()
     }
 }

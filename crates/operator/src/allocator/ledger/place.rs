@@ -36,7 +36,10 @@ impl Ledger {
                 Err(request) => refused = refused.or(Some(request)),
             }
         }
-        let nothing = || Waiting::Impossible(format!("pool `{}` has no GPUs", claim.wish.pool));
+        let nothing = || {
+            let of = claim.wish.model.as_ref().map(|model| format!(" of model {model}")).unwrap_or_default();
+            Waiting::Impossible(format!("pool `{}` has no GPUs{of}", claim.wish.pool))
+        };
         Err(refused.map_or_else(nothing, Waiting::Room))
     }
 

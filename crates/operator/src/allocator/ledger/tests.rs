@@ -108,6 +108,29 @@ fn percent_is_of_the_card_that_is_given() {
 }
 
 #[test]
+fn a_part_of_a_card_has_a_limit_of_its_own_and_a_dedicated_card_is_whole() {
+    let mut ledger = ledger();
+    ledger.set_card("gpu-c0", Some(Card { model: "BIG".to_owned(), ..card("c", 0, 80) }));
+    let annotations = json!({"tensor-fusion.ai/compute-percent-request": "12.5", "tensor-fusion.ai/vram-limit": "1Gi",
+        "tensor-fusion.ai/compute-percent-limit": "50", "tensor-fusion.ai/gpu-model": "SOFT"});
+    let spec = json!({"containers": [{"name": "main"}]});
+    let share = |allocation: Allocation| allocation.shares().next().unwrap().clone();
+    let part = share(ledger.place(&claim_of("p", annotations, spec.clone()), &[]).unwrap());
+    assert_eq!((part.tflops, part.tflops_limit), (Tflops::from_milli(2500), Some(Tflops::new(10))));
+    let dedicated = |model: &str| {
+        claim_of(
+            "d",
+            json!({"tensor-fusion.ai/dedicated-gpu": "true", "tensor-fusion.ai/gpu-model": model}),
+            spec.clone(),
+        )
+    };
+    let whole = share(ledger.place(&dedicated("BIG"), &[]).unwrap());
+    assert_eq!((whole.gpu.as_str(), whole.vram, whole.tflops), ("gpu-c0", Bytes::from_gib(80), Tflops::new(20)));
+    let why = ledger.place(&dedicated("NONE"), &[]).unwrap_err();
+    assert_eq!(ledger.explain(&why), "pool `default` has no GPUs of model NONE");
+}
+
+#[test]
 fn a_pods_own_rules_and_nodes_tried_in_vain_are_heeded() {
     let mut ledger = ledger();
     let labels = BTreeMap::from([("zone".to_owned(), "z".to_owned())]);

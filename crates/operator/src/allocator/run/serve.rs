@@ -174,6 +174,9 @@ impl Allocator {
             if let Some(text) = got {
                 tracing::info!(pod = claim.name, namespace = claim.namespace, text, "a pod got its GPUs");
                 self.teller.says(&claim.pod, "Allocated", &text, Instant::now());
+                if let Some(warning) = claim.wish.warning() {
+                    self.teller.acts(&claim.pod, "NotActedUpon", &warning);
+                }
             }
             return;
         }

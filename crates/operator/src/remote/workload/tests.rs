@@ -82,11 +82,17 @@ fn what_a_workload_says_becomes_the_wish_of_its_workers() {
     assert_eq!((wish.pool.as_str(), wish.mode, wish.qos), ("default", Mode::Local, types::Qos::High));
     assert_eq!((wish.containers[0].gpus, wish.isolation), (2, Isolation::Hard));
     assert_eq!(wish.gang, Some(GangWish { minimum: Some(2), timeout: Some(60) }));
+    let nothing = json!({"tflops": "0", "vram": "0"});
+    let part = |percent: &str| json!({"tflops": "0", "vram": "1Gi", "compute": percent});
+    let percents = json!({"resources": {"requests": part("12.5"), "limits": part("50")}});
+    let container = super::wish(&spec(percents), &settings).unwrap().containers.remove(0);
+    let percent = |text: &str| Some(text.parse().unwrap());
+    assert_eq!((container.compute_percent, container.compute_percent_limit), (percent("12.5"), percent("50")));
     let error = |more: Value| super::wish(&spec(more), &settings).unwrap_err();
     assert_eq!(error(json!({"poolName": "none"})), "spec.poolName: there is no pool `none`");
     assert!(error(json!({"isolation": "partitioned"})).starts_with("spec.isolation: `partitioned`"));
     assert!(error(json!({"resources": null})).starts_with("spec.resources: "));
-    let nothing = json!({"tflops": "0", "vram": "0"});
+    assert!(error(json!({"resources": {"limits": {"compute": "101"}}})).contains("from 0 to 100"));
     assert!(error(json!({"resources": {"requests": nothing, "limits": nothing}})).starts_with("spec.resources: "));
     assert!(error(json!({"resources": {"limits": {"vram": "lots"}}})).contains("lots"));
     assert!(error(json!({"gangScheduling": {"timeout": "soon"}})).starts_with("spec.gangScheduling.timeout"));

@@ -95,6 +95,19 @@ fn a_pod_that_asks_is_gated_and_the_second_time_left_alone() {
 }
 
 #[test]
+fn who_makes_a_pod_is_warned_of_what_nobody_acts_upon() {
+    let answered = |annotations: Value| {
+        let answer = answer(&review("1", pod(annotations)), &Settings::default(), &grey(), false);
+        (answer["response"]["allowed"].clone(), answer["response"]["warnings"].clone())
+    };
+    let (allowed, warnings) =
+        answered(json!({"tensor-fusion.ai/vram-limit": "1Gi", "tensor-fusion.ai/partition-id": "7"}));
+    assert_eq!((allowed, warnings.as_array().unwrap().len()), (true.into(), 1));
+    assert!(warnings[0].as_str().unwrap().ends_with("annotation tensor-fusion.ai/partition-id"), "{warnings}");
+    assert_eq!(answered(json!({"tensor-fusion.ai/vram-limit": "1Gi"})), (true.into(), Value::Null));
+}
+
+#[test]
 fn hostile_pods_are_refused_with_the_place_and_the_value() {
     let cases = [
         (json!({"tensor-fusion.ai/vram-limit": "-1Gi"}), "vram-limit"),
