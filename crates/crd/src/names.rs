@@ -55,6 +55,10 @@ pub const DEFAULT_POOL: &str = "tensor-fusion.ai/is-default-pool";
 pub const IS_DEFAULT_POOL: &str = "is-default-pool";
 /// Label of GPUNode and GPU objects: the pool that they belong to.
 pub const POOL: &str = "tensor-fusion.ai/gpupool";
+/// Annotation of GPU objects: the pod that holds the card for us, where a device plugin gives cards out.
+pub const HELD_BY: &str = "tensor-fusion.ai/held-by";
+/// Component of such pods, and name of their container.
+pub const CARD_HOLDER: &str = "card-holder";
 /// Label of GPU objects: the node that they are in.
 pub const NODE: &str = "tensor-fusion.ai/node";
 /// Finalizer of our objects.

@@ -4,6 +4,7 @@
 //! - [`plan`]: what a pod is to be served, read from its annotation. Pure.
 //! - [`serve`]: the pods that are served, one worker for each container, behind sockets in a folder of the pod's own.
 //! - [`report`]: GPUNode and GPU objects, with a heartbeat.
+//! - [`kubelet`]: which cards device plugins give out, and to whom.
 //! - [`events`]: what goes wrong, told on the pod.
 //!
 //! The allocator decides, this agent obeys; the annotation on the pod is the only thing that passes between them. Workers are
@@ -11,6 +12,7 @@
 //! they are. Without a keeper they are its children, end with it, and their programs get errors.
 
 pub mod events;
+pub mod kubelet;
 pub mod plan;
 pub mod report;
 pub mod serve;
@@ -34,7 +36,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::Node;
 use serve::Server;
@@ -46,8 +48,12 @@ pub struct Settings {
     pub node_name: String,
     /// The pool that its GPUs belong to.
     pub pool: String,
+    /// The namespace of the operator, whose pods may hold cards for us.
+    pub namespace: String,
     /// The folder of sockets, with a folder for each pod.
     pub sockets: PathBuf,
+    /// The kubelet's pod-resources socket.
+    pub kubelet: Option<PathBuf>,
 }
 
 /// Whether the agent does its work.
@@ -88,14 +94,22 @@ pub fn run(
 async fn work(client: Client, node: Arc<Node>, settings: Settings, health: Arc<Health>) {
     let (notices, told) = mpsc::unbounded_channel();
     tokio::spawn(events::tell(client.clone(), settings.node_name.clone(), told));
-    tokio::spawn(report::keep(client.clone(), Arc::clone(&node), settings.clone(), Arc::clone(&health)));
+    let new = Arc::new(Notify::new());
+    let (reported, health_of_report) = (settings.clone(), Arc::clone(&health));
+    tokio::spawn(report::keep(client.clone(), Arc::clone(&node), reported, health_of_report, Arc::clone(&new)));
     let mut server = Server::new(node, settings.node_name.clone(), settings.sockets.clone(), notices);
 
     let here = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node_name));
     let mut changes = pin!(watcher::watcher(Api::<Pod>::all(client), here).default_backoff());
     let mut listed = BTreeSet::new();
     loop {
-        match changes.try_next().await {
+        let change = changes.try_next().await;
+        if let Ok(Some(Event::Apply(pod) | Event::Delete(pod))) = &change
+            && has_devices(pod)
+        {
+            new.notify_one();
+        }
+        match change {
             Ok(Some(Event::Init)) => listed.clear(),
             Ok(Some(Event::InitApply(pod))) => {
                 listed.extend(pod.uid());
@@ -112,4 +126,12 @@ async fn work(client: Client, node: Arc<Node>, settings: Settings, health: Arc<H
             Ok(None) => return,
         }
     }
+}
+
+/// Whether a device plugin has something to do with a pod: it asks for what only plugins have.
+fn has_devices(pod: &Pod) -> bool {
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let limits = containers.filter_map(|container| container.resources.as_ref()?.limits.as_ref());
+    limits.flat_map(|limits| limits.keys()).any(|name| name.contains('/') && !name.contains("kubernetes.io/"))
 }

@@ -21,6 +21,7 @@ pub mod claim;
 pub mod eligible;
 pub mod gang;
 mod gangs;
+mod holders;
 pub mod ledger;
 pub mod preempt;
 mod queue;

@@ -3,6 +3,7 @@
 //! Whether another's lease has run out is judged by our own clock from when we last saw it renewed, never by the times written in it,
 //! so clocks may differ. Who cannot renew in time ends: the next leader starts from what stands in the cluster.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -19,14 +20,33 @@ const DURATION: Duration = Duration::from_secs(20);
 const DEADLINE: Duration = Duration::from_secs(14);
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Waits until we lead.
-pub async fn lead(client: &Client, namespace: &str, identity: &str) -> Leader {
+/// Annotation of the Lease: where the leader answers the webhook.
+const ADDRESS: &str = "tensor-fusion.ai/webhook";
+
+/// Who may lead.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its name, which no other has.
+    pub identity: String,
+    /// Where others reach its webhook, if they do.
+    pub address: Option<SocketAddr>,
+}
+
+/// Waits until we lead. Tells where the leader is as long as it is another.
+pub async fn lead(
+    client: &Client,
+    namespace: &str,
+    candidate: &Candidate,
+    tell: impl Fn(Option<SocketAddr>),
+) -> Leader {
+    let identity = candidate.identity.as_str();
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let mut seen: Option<(LeaseSpec, Instant)> = None;
     loop {
-        match attempt(&api, identity, &mut seen).await {
+        match attempt(&api, candidate, &mut seen, &tell).await {
             Ok(true) => {
                 tracing::info!(identity, "this operator leads now");
+                tell(None);
                 return Leader { api, identity: identity.to_owned() };
             }
             Ok(false) => {}
@@ -38,20 +58,25 @@ pub async fn lead(client: &Client, namespace: &str, identity: &str) -> Leader {
 
 async fn attempt(
     api: &Api<Lease>,
-    identity: &str,
+    candidate: &Candidate,
     seen: &mut Option<(LeaseSpec, Instant)>,
+    tell: impl Fn(Option<SocketAddr>),
 ) -> Result<bool, kube::Error> {
+    let identity = candidate.identity.as_str();
     let Some(mut lease) = api.get_opt(NAME).await? else {
-        let lease = Lease {
+        let mut lease = Lease {
             metadata: ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() },
             spec: Some(spec(identity, 0)),
         };
+        write(&mut lease, candidate.address);
         return settled(api.create(&PostParams::default(), &lease).await);
     };
     let there = lease.spec.clone().unwrap_or_default();
     let ours = there.holder_identity.as_deref() == Some(identity);
     let free = there.holder_identity.as_deref().unwrap_or_default().is_empty();
     if !ours && !free {
+        let address = lease.metadata.annotations.as_ref().and_then(|all| all.get(ADDRESS));
+        tell(address.and_then(|text| text.parse().ok()));
         match seen {
             Some((known, since)) if *known == there => {
                 if since.elapsed() < DURATION {
@@ -65,7 +90,17 @@ async fn attempt(
         }
     }
     lease.spec = Some(spec(identity, there.lease_transitions.unwrap_or_default() + i32::from(!ours)));
+    write(&mut lease, candidate.address);
     settled(api.replace(NAME, &PostParams::default(), &lease).await)
+}
+
+/// Writes where the leader is.
+fn write(lease: &mut Lease, address: Option<SocketAddr>) {
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    match address {
+        Some(address) => annotations.insert(ADDRESS.to_owned(), address.to_string()),
+        None => annotations.remove(ADDRESS),
+    };
 }
 
 /// Another was quicker: no failure.

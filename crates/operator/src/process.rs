@@ -1,6 +1,6 @@
 //! The operator as one process: every replica answers the webhook, one leads and allocates.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +10,7 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allocator::Allocator;
+use crate::leader::Candidate;
 use crate::webhook::{self, Webhook, certificate, knowledge};
 use crate::{Settings, cluster, fields, leader, remote};
 
@@ -25,6 +26,8 @@ pub struct Options {
     pub identity: String,
     /// Where the webhook listens.
     pub webhook: SocketAddr,
+    /// The address by which other operators reach it.
+    pub address: Option<IpAddr>,
     /// Where probes and metrics are answered.
     pub probes: SocketAddr,
     /// What admission starts from.
@@ -90,17 +93,26 @@ async fn serve(options: Options) -> Result<(), OperatorError> {
     names.extend(options.names.iter().cloned());
     let shown = patiently(|| certificate::ensure(&client, &options.namespace, &names, false)).await;
     let tls = certificate::tls(&shown).await?;
-    let leads = Arc::clone(&webhook);
-    let keep = certificate::keep(client.clone(), options.namespace.clone(), names, tls.clone(), shown, move || {
-        leads.leads.load(Ordering::SeqCst)
-    });
+    webhook.leader.is_known_by(shown.authorities(), service);
+    let (leads, known) = (Arc::clone(&webhook), (Arc::clone(&webhook), service.clone()));
+    let keep = certificate::keep(
+        client.clone(),
+        options.namespace.clone(),
+        names,
+        tls.clone(),
+        shown,
+        move || leads.leads.load(Ordering::SeqCst),
+        move |now| known.0.leader.is_known_by(now.authorities(), &known.1),
+    );
     tokio::spawn(keep);
     let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signals)?;
     let mut server = pin!(webhook::serve(options.webhook, tls, Arc::clone(&webhook)));
     tracing::info!(webhook = %options.webhook, probes = %options.probes, "the operator serves");
 
     let leading = async {
-        let leader = leader::lead(&client, &options.namespace, &options.identity).await;
+        let address = options.address.map(|address| SocketAddr::new(address, options.webhook.port()));
+        let candidate = Candidate { identity: options.identity.clone(), address };
+        let leader = leader::lead(&client, &options.namespace, &candidate, |at| webhook.leader.is_at(at)).await;
         webhook.leads.store(true, Ordering::SeqCst);
         tokio::select! {
             () = leader.keep() => {}

@@ -5,12 +5,14 @@
 //!
 //! - [`review`]: AdmissionReview in, AdmissionReview out. Pure.
 //! - [`grey`]: counting replicas for `enabled-replicas`, so that a burst cannot get more than allowed.
+//! - [`leader`]: asking the leader, which alone counts.
 //! - [`knowledge`]: pools and profiles, followed.
 //! - [`certificate`]: our own authority and certificate, made and replaced in time.
 
 pub mod certificate;
 pub mod grey;
 pub mod knowledge;
+pub mod leader;
 pub mod review;
 
 use std::net::SocketAddr;
@@ -22,8 +24,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum_server::accept::NoDelayAcceptor;
@@ -31,6 +33,7 @@ use axum_server::tls_rustls::RustlsConfig;
 
 use grey::Grey;
 use knowledge::Knowledge;
+use leader::{LeaderSeen, PASSED_ON};
 use review::{Answer, Question, Verdict};
 
 /// An object is at most 1.5 MiB in etcd; a review holds it once, with something around.
@@ -49,6 +52,8 @@ pub struct Webhook {
     pub grey: Grey,
     /// Whether this operator leads.
     pub leads: AtomicBool,
+    /// Who leads, where that is another.
+    pub leader: LeaderSeen,
     /// Pods asked about, changed, refused; microseconds in all.
     asked: AtomicU64,
     changed: AtomicU64,
@@ -60,6 +65,11 @@ impl Webhook {
     /// Answers one review, as both travel.
     #[must_use]
     pub fn answer(&self, body: &[u8]) -> Vec<u8> {
+        self.answered(body).0
+    }
+
+    /// The same, and whether the leader is to be asked instead.
+    fn answered(&self, body: &[u8]) -> (Vec<u8>, bool) {
         let started = Instant::now();
         let answer = match serde_json::from_slice::<Question>(body) {
             Ok(question) => {
@@ -86,7 +96,7 @@ impl Webhook {
         }
         let spent = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.microseconds.fetch_add(spent, Ordering::Relaxed);
-        text
+        (text, answer.is_the_leaders())
     }
 
     fn metrics(&self) -> String {
@@ -135,16 +145,30 @@ pub fn probes(webhook: Arc<Webhook>) -> Router {
         .with_state(webhook)
 }
 
-async fn mutate(State(webhook): State<Arc<Webhook>>, body: Bytes) -> Response {
-    if body.len() <= SMALL {
-        return json(webhook.answer(&body));
+async fn mutate(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Bytes) -> Response {
+    let (answer, is_the_leaders) = if body.len() <= SMALL {
+        webhook.answered(&body)
+    } else {
+        // So that a pod that is huge makes nobody wait but itself.
+        let (of, body) = (Arc::clone(&webhook), body.clone());
+        let decision = tokio::task::spawn_blocking(move || of.answered(&body));
+        match tokio::time::timeout(LONGEST_DECISION, decision).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_)) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            Err(_) => {
+                return (StatusCode::GATEWAY_TIMEOUT, "the decision about this pod took too long").into_response();
+            }
+        }
+    };
+    if !is_the_leaders || headers.contains_key(PASSED_ON) {
+        return json(answer);
     }
-    // So that a pod that is huge makes nobody wait but itself.
-    let decision = tokio::task::spawn_blocking(move || webhook.answer(&body));
-    match tokio::time::timeout(LONGEST_DECISION, decision).await {
-        Ok(Ok(answer)) => json(answer),
-        Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, "the decision about this pod took too long").into_response(),
+    match webhook.leader.ask(&body).await {
+        Ok(answer) => json(answer),
+        Err(why) => {
+            tracing::warn!(why, "the leader could not be asked about a pod");
+            json(answer)
+        }
     }
 }
 

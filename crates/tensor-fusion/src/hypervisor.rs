@@ -39,6 +39,14 @@ pub(crate) struct Hypervisor {
     #[arg(long, value_name = "FOLDER", env = "TENSOR_FUSION_SOCKET_FOLDER", default_value = "/run/tensor-fusion/pods")]
     socket_folder: PathBuf,
 
+    /// Namespace of the operator, whose pods may hold cards for us that a device plugin gives out
+    #[arg(long, value_name = "NAME", env = "TENSOR_FUSION_NAMESPACE", default_value = "tensor-fusion-system")]
+    namespace: String,
+
+    /// The kubelet's socket that tells what device plugins have given to pods
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/kubelet/pod-resources/kubelet.sock")]
+    pod_resources: PathBuf,
+
     /// Where state and the logs of workers go
     #[arg(long, value_name = "FOLDER", default_value = "/run/tensor-fusion/agent")]
     state_folder: PathBuf,
@@ -97,7 +105,13 @@ impl Hypervisor {
         tokio::spawn(axum::serve(listener, pages(Arc::clone(&node), Arc::clone(&health))).into_future());
 
         let client = kubernetes::connect().await.context("there is no way to the API server")?;
-        let settings = Settings { node_name: self.node_name, pool: self.pool, sockets: self.socket_folder };
+        let settings = Settings {
+            node_name: self.node_name,
+            pool: self.pool,
+            namespace: self.namespace,
+            sockets: self.socket_folder,
+            kubelet: Some(self.pod_resources),
+        };
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {
             () = kubernetes::run(client, Arc::clone(&node), settings, health) => tracing::error!("the watch has ended"),

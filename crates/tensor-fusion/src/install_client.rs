@@ -141,6 +141,18 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_gnu_c_library_it_says_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("nvidia-smi");
+        // As on an image that is built on musl: the loaders are not there.
+        fs::write(&script, SMI_SCRIPT.replace(" /lib", " /nonexistent/lib")).unwrap();
+        let said = std::process::Command::new("sh").arg(&script).output().unwrap();
+        let text = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(1));
+        assert!(text.contains("no GNU C library (glibc 2.17 or later)") && text.contains("musl (Alpine)"), "{text}");
+    }
+
+    #[test]
     fn waiting_ends_with_the_file_or_with_words() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ready");

@@ -12,6 +12,7 @@ mod environment;
 mod failure;
 mod folder;
 mod gpu;
+mod hold;
 mod http;
 mod hypervisor;
 mod install_client;
@@ -73,6 +74,8 @@ enum Command {
     Hypervisor(hypervisor::Hypervisor),
     Keeper(keeper::Keeper),
     #[command(hide = true)]
+    Hold(hold::Hold),
+    #[command(hide = true)]
     InstallClient(install_client::InstallClient),
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::InstallClient(install) => install.main(),
         Command::Hypervisor(hypervisor) => hypervisor.main(),
         Command::Keeper(keeper) => keeper.main(),
+        Command::Hold(hold) => hold.main(),
         Command::Worker(worker) => worker.main(),
     };
     result.unwrap_or_else(|failed: Failed| failed.report(json))

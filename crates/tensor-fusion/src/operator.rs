@@ -1,6 +1,6 @@
 //! `tensor-fusion operator`: the webhook and the allocator of a Kubernetes cluster.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -49,6 +49,10 @@ pub(crate) struct Operator {
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9443)))]
     webhook: SocketAddr,
 
+    /// Address by which other operators reach this one's webhook
+    #[arg(long, value_name = "IP", env = "TENSOR_FUSION_ADDRESS")]
+    address: Option<IpAddr>,
+
     /// Where probes and metrics are answered
     #[arg(long, default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)))]
     probes: SocketAddr,
@@ -75,6 +79,7 @@ impl Operator {
             namespace: self.namespace,
             identity,
             webhook: self.webhook,
+            address: self.address,
             probes: self.probes,
             settings,
             service: "tensor-fusion-operator".to_owned(),

@@ -17,9 +17,11 @@ mod cluster {
     pub(crate) mod hostile;
     pub(crate) mod kubernetes;
     pub(crate) mod losses;
+    pub(crate) mod native;
     pub(crate) mod nodes;
     pub(crate) mod objects;
     pub(crate) mod operators;
+    pub(crate) mod plugin;
     pub(crate) mod pods;
     pub(crate) mod python;
     pub(crate) mod stand_in;
@@ -30,7 +32,8 @@ use std::process::ExitCode;
 
 use cluster::case::Case;
 use cluster::{
-    chart, clocks, crowds, faults, hostile, kubernetes, losses, nodes, objects, operators, python, stand_in, workloads,
+    chart, clocks, crowds, faults, hostile, kubernetes, losses, native, nodes, objects, operators, python, stand_in,
+    workloads,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         losses::cases(),
         clocks::cases(),
         faults::cases(),
+        native::cases(),
         chart::last_cases(),
     ]
     .into_iter()

@@ -22,40 +22,68 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use types::{Bytes, Gpu, Tflops, Vendor};
 
+use super::kubelet::{self, Given, Owner};
 use super::{Health, Settings};
 use crate::Node;
 
 /// Time between heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The kubelet gives a pod its devices a little before or after the API server tells of the pod.
+const SETTLE: Duration = Duration::from_millis(300);
 /// After a heartbeat that failed.
 const AGAIN: Duration = Duration::from_secs(2);
 /// Who says what a new object starts with; the operator takes it over.
 const BEGINNER: &str = "tensor-fusion-hypervisor-start";
 
-/// Reports until the process ends.
-pub async fn keep(client: Client, node: Arc<Node>, settings: Settings, health: Arc<Health>) {
+/// Reports until the process ends, at once when something is `new`.
+pub async fn keep(client: Client, node: Arc<Node>, settings: Settings, health: Arc<Health>, new: Arc<Notify>) {
+    let mut given = None;
     loop {
-        let wait = match report(&client, &node.gpus(), &settings).await {
+        let wait = match report_with(&client, &node.gpus(), &settings, &mut given).await {
             Ok(()) => {
                 health.reported.store(true, Ordering::Relaxed);
                 HEARTBEAT
             }
             Err(error) => {
-                tracing::warn!(%error, "this node's GPUs cannot be reported");
+                tracing::warn!(error, "this node's GPUs cannot be reported");
                 AGAIN
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = new.notified() => tokio::time::sleep(SETTLE).await,
+        }
     }
+}
+
+/// Reports once. While the kubelet does not answer, what it said before holds; before it has answered, nothing is reported, for
+/// nobody knows whose the cards are.
+async fn report_with(
+    client: &Client,
+    gpus: &[Gpu],
+    settings: &Settings,
+    given: &mut Option<Given>,
+) -> Result<(), String> {
+    match &settings.kubelet {
+        Some(socket) if socket.exists() => match kubelet::given(socket).await {
+            Ok(now) => *given = Some(now),
+            Err(error) if given.is_some() => tracing::warn!(%error, "what the kubelet said before holds"),
+            Err(error) => return Err(error.to_string()),
+        },
+        _ => *given = Some(Given::default()),
+    }
+    let given = given.clone().unwrap_or_default();
+    report(client, gpus, settings, &given).await.map_err(|error| error.to_string())
 }
 
 /// Reports once.
 ///
 /// # Errors
 /// The API server's.
-pub async fn report(client: &Client, gpus: &[Gpu], settings: &Settings) -> Result<(), kube::Error> {
+pub async fn report(client: &Client, gpus: &[Gpu], settings: &Settings, given: &Given) -> Result<(), kube::Error> {
     let ours = PatchParams::apply(names::HYPERVISOR).force();
     let nodes: Api<GPUNode> = Api::all(client.clone());
     let machine = Api::<KubernetesNode>::all(client.clone()).get(&settings.node_name).await?;
@@ -68,9 +96,10 @@ pub async fn report(client: &Client, gpus: &[Gpu], settings: &Settings) -> Resul
     let cards: Api<GPU> = Api::all(client.clone());
     for gpu in gpus {
         let name = object_name(gpu);
-        let object = gpu_object(gpu, settings, owner(&node));
+        let whose = given.owner(&gpu.uuid, &settings.namespace);
+        let object = gpu_object(gpu, settings, owner(&node), &whose);
         let known = cards.patch(&name, &ours, &Patch::Apply(&object)).await?;
-        let mut status = serde_json::to_value(gpu_status(gpu, settings)).unwrap_or_default();
+        let mut status = serde_json::to_value(gpu_status(gpu, settings, &whose)).unwrap_or_default();
         if known.status.is_none() {
             let start = status_object::<GPU>(&name, status.clone());
             cards.patch_status(&name, &PatchParams::apply(BEGINNER).force(), &Patch::Apply(&start)).await?;
@@ -118,8 +147,8 @@ fn node_object(settings: &Settings, machine: Option<OwnerReference>) -> Value {
     })
 }
 
-fn gpu_object(gpu: &Gpu, settings: &Settings, node: Option<OwnerReference>) -> Value {
-    json!({
+fn gpu_object(gpu: &Gpu, settings: &Settings, node: Option<OwnerReference>, whose: &Owner) -> Value {
+    let mut object = json!({
         "apiVersion": GPU::api_version(&()),
         "kind": GPU::kind(&()),
         "metadata": {
@@ -127,7 +156,11 @@ fn gpu_object(gpu: &Gpu, settings: &Settings, node: Option<OwnerReference>) -> V
             "labels": {names::POOL: settings.pool, names::NODE: settings.node_name},
             "ownerReferences": node.into_iter().collect::<Vec<_>>(),
         },
-    })
+    });
+    if let Owner::Holder(pod) = whose {
+        object["metadata"]["annotations"] = json!({names::HELD_BY: pod});
+    }
+    object
 }
 
 fn status_object<K: kube::Resource<DynamicType = ()>>(name: &str, status: Value) -> Value {
@@ -160,7 +193,11 @@ fn node_status(gpus: &[Gpu], now: Timestamp) -> GPUNodeStatus {
     }
 }
 
-fn gpu_status(gpu: &Gpu, settings: &Settings) -> GPUStatus {
+fn gpu_status(gpu: &Gpu, settings: &Settings, whose: &Owner) -> GPUStatus {
+    let (used_by, message) = match whose {
+        Owner::Plugin(text) => (UsedBy::NvidiaDevicePlugin, text.clone()),
+        Owner::Us | Owner::Holder(_) => (UsedBy::TensorFusion, "it takes work".to_owned()),
+    };
     let capacity = Resource::new(gpu.tflops.unwrap_or_default(), gpu.vram);
     let (vendor, model) = match gpu.vendor {
         // The catalogue's words for it.
@@ -178,8 +215,8 @@ fn gpu_status(gpu: &Gpu, settings: &Settings) -> GPUStatus {
         available: capacity.clone(),
         capacity,
         node_selector: [(names::HOSTNAME.to_owned(), settings.node_name.clone())].into(),
-        used_by: Some(UsedBy::TensorFusion),
-        message: "it takes work".to_owned(),
+        used_by: Some(used_by),
+        message,
         ..GPUStatus::default()
     }
 }
@@ -191,7 +228,13 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { node_name: "n1".to_owned(), pool: "default".to_owned(), sockets: "/pods".into() }
+        Settings {
+            node_name: "n1".to_owned(),
+            pool: "default".to_owned(),
+            namespace: "system".to_owned(),
+            sockets: "/pods".into(),
+            kubelet: None,
+        }
     }
 
     fn gpu(index: u32) -> Gpu {
@@ -211,13 +254,26 @@ mod tests {
 
     #[test]
     fn a_card_is_told_by_its_identity_place_and_size() {
-        let object = gpu_object(&gpu(1), &settings(), None);
+        let object = gpu_object(&gpu(1), &settings(), None, &Owner::Us);
         assert_eq!((&object["kind"], &object["metadata"]["name"]), (&json!("GPU"), &json!("gpu-01ab")));
         assert_eq!(object["metadata"]["labels"][names::NODE], "n1");
-        let status = serde_json::to_value(gpu_status(&gpu(1), &settings())).unwrap();
+        let status = serde_json::to_value(gpu_status(&gpu(1), &settings(), &Owner::Us)).unwrap();
         assert_eq!(status["capacity"], json!({"tflops": "20", "vram": "8Gi"}));
         assert_eq!((&status["uuid"], &status["gpuModel"]), (&json!("GPU-01AB"), &json!("SOFT")));
         assert_eq!(status["nodeSelector"], json!({"kubernetes.io/hostname": "n1"}));
+        assert_eq!((&status["usedBy"], object["metadata"].get("annotations")), (&json!("tensor-fusion"), None));
+    }
+
+    #[test]
+    fn a_card_of_a_device_plugin_is_told_so_and_one_that_is_held_by_whom() {
+        let plugin = Owner::Plugin("pod a/b has it".to_owned());
+        let status = serde_json::to_value(gpu_status(&gpu(1), &settings(), &plugin)).unwrap();
+        assert_eq!((&status["usedBy"], &status["message"]), (&json!("nvidia-device-plugin"), &json!("pod a/b has it")));
+        let held = Owner::Holder("card-1".to_owned());
+        let object = gpu_object(&gpu(1), &settings(), None, &held);
+        assert_eq!(object["metadata"]["annotations"][names::HELD_BY], "card-1");
+        let status = serde_json::to_value(gpu_status(&gpu(1), &settings(), &held)).unwrap();
+        assert_eq!(status["usedBy"], "tensor-fusion");
     }
 
     #[test]

@@ -307,6 +307,20 @@ impl Ledger {
         shares.filter_map(percent).max()
     }
 
+    /// A GPU.
+    #[must_use]
+    pub fn card(&self, name: &str) -> Option<&Card> {
+        self.cards.get(name)
+    }
+
+    /// Whether nobody has anything of a GPU, and nothing of it is kept for anybody.
+    #[must_use]
+    pub fn is_idle(&self, name: &str) -> bool {
+        let granted = self.grants.values().any(|grant| grant.allocation.shares().any(|share| share.gpu == name));
+        let gpu = self.inventory.find_gpu(name).and_then(|gpu| self.inventory.gpu(gpu));
+        !granted && gpu.is_none_or(|gpu| gpu.shares == 0 && gpu.reserved == Amount::default())
+    }
+
     /// All GPUs.
     pub fn cards(&self) -> impl Iterator<Item = (&str, &Card)> {
         self.cards.iter().map(|(name, card)| (name.as_str(), card))

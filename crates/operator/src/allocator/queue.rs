@@ -131,6 +131,11 @@ impl Queue {
         self.gangs_refused.remove(owner);
     }
 
+    /// All that wait, in order.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Claim> {
+        self.order.values().filter_map(|uid| self.waiting.get(uid)).map(|(claim, _)| claim)
+    }
+
     /// The first that wait in a pool, by order, with when they came.
     pub(super) fn first_of<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = (&'a Claim, Instant)> {
         let all = self.order.values().filter_map(|uid| self.waiting.get(uid));

@@ -1,6 +1,7 @@
 //! The loop that watches, decides and writes.
 
 mod bound;
+mod cards;
 mod evict;
 mod facts;
 mod feed;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::claim::{self, Claim, Standing, controller};
 use super::gangs::Gangs;
+use super::holders::Holders;
 use super::ledger::{Ledger, Terms};
 use super::queue::Queue;
 use super::replan::Stuck;
@@ -54,6 +56,10 @@ pub(crate) enum Change {
     Template(News<SchedulingConfigTemplate>),
     /// A quota.
     Quota(News<GPUResourceQuota>),
+    /// A pod that holds cards.
+    Holder(News<Pod>),
+    /// Such a pod could not be deleted.
+    Stays(String),
     /// Models of GPUs.
     Models(News<ConfigMap>),
     /// Models of GPUs.
@@ -72,10 +78,13 @@ pub(crate) enum Change {
 #[expect(missing_debug_implementations, reason = "a client has none, and nobody prints the loop")]
 pub struct Allocator {
     client: Client,
+    /// The operator's own.
+    namespace: String,
     ledger: Ledger,
     queue: Queue,
     gangs: Gangs,
     making: Making,
+    holders: Holders,
     /// What the catalogue of GPUs is made of, and the GPUs that it is asked about.
     models: Models,
     seen: BTreeMap<String, facts::Seen>,
@@ -103,7 +112,9 @@ impl Allocator {
         tokio::spawn(report::write(client.clone(), reported));
         let now = Instant::now();
         let mut this = Self {
+            namespace,
             ledger: Ledger::default(),
+            holders: Holders::default(),
             queue: Queue::default(),
             gangs: Gangs::default(),
             making: Making::new(webhook.knowledge.settings().preemption, now),
@@ -135,8 +146,12 @@ impl Allocator {
                     }
                 }
                 _ = tick.tick() => {
-                    this.making.set_scope(webhook.knowledge.settings().preemption);
+                    let settings = webhook.knowledge.settings();
+                    this.making.set_scope(settings.preemption);
                     this.pass_time(Instant::now());
+                    if this.incomplete.is_empty() {
+                        this.hold_cards(&settings, Instant::now());
+                    }
                 }
             }
             if this.incomplete.is_empty() {
@@ -157,6 +172,10 @@ impl Allocator {
                 self.gang_again(&owner);
             }
             Change::Refused(refused) => self.refused(refused),
+            Change::Stays(name) => {
+                self.holders.stays(&name);
+                self.look_up();
+            }
             other => self.fact(other),
         }
     }
@@ -232,6 +251,7 @@ impl Allocator {
     /// The pod waits no more.
     fn waits_no_more(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.holders.want(uid, false);
         self.making.forget(uid);
         if self.ledger.end_kept(uid) {
             self.queue.all_again();

@@ -16,6 +16,8 @@ use kube::{Api, Client};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// Name of the Secret.
 pub const SECRET: &str = "tensor-fusion-webhook";
@@ -54,6 +56,13 @@ pub enum CertificateError {
 }
 
 impl Certificate {
+    /// The authorities as DER. What is no certificate is left out.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<Vec<u8>> {
+        let all = CertificateDer::pem_slice_iter(self.authorities.as_bytes());
+        all.filter_map(Result::ok).map(|one| one.to_vec()).collect()
+    }
+
     /// Makes an authority and a certificate for these names, valid from the day before `now` (clocks differ) for a year.
     ///
     /// # Errors
@@ -207,7 +216,7 @@ pub async fn tls(certificate: &Certificate) -> Result<RustlsConfig, CertificateE
         .await?)
 }
 
-/// Keeps the server's certificate that of the Secret, for ever.
+/// Keeps the server's certificate that of the Secret, for ever, and tells of a new one.
 pub async fn keep(
     client: Client,
     namespace: String,
@@ -215,6 +224,7 @@ pub async fn keep(
     tls: RustlsConfig,
     mut shown: Certificate,
     leads: impl Fn() -> bool,
+    tell: impl Fn(&Certificate),
 ) {
     loop {
         tokio::time::sleep(LOOK).await;
@@ -222,7 +232,10 @@ pub async fn keep(
             Ok(now) if now.certificate == shown.certificate => {}
             Ok(now) => {
                 match tls.reload_from_pem(now.certificate.clone().into_bytes(), now.key.clone().into_bytes()).await {
-                    Ok(()) => shown = now,
+                    Ok(()) => {
+                        tell(&now);
+                        shown = now;
+                    }
                     Err(error) => tracing::error!(%error, "the webhook's new certificate cannot be used"),
                 }
             }

@@ -19,6 +19,8 @@ pub use question::Question;
 /// Annotation that tells the pod of a review when it comes by in the watch.
 pub const COUNTER_KEY: &str = "pod-counter-key";
 
+const NOT_LEADING: &str = "this operator does not lead, and only the leader counts replicas: ask again";
+
 /// What the API server is answered.
 #[derive(Debug)]
 pub struct Answer {
@@ -47,6 +49,12 @@ impl Answer {
     #[must_use]
     pub fn refusal(uid: &str, code: u16, message: impl Into<String>) -> Self {
         Self { uid: uid.to_owned(), verdict: Verdict::Refused { code, message: message.into() } }
+    }
+
+    /// Whether only the leader could have said more.
+    #[must_use]
+    pub fn is_the_leaders(&self) -> bool {
+        matches!(&self.verdict, Verdict::Refused { message, .. } if message == NOT_LEADING)
     }
 
     /// What becomes of the pod.
@@ -156,7 +164,7 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
     };
     let again = |text: &str| Err((429, text.to_owned()));
     if !leads {
-        return again("this operator does not lead, and only the leader counts replicas: ask again");
+        return again(NOT_LEADING);
     }
     let enabled = wish.enabled_replicas.unwrap_or(u32::MAX);
     match grey.reserve(&owner, uid, enabled, question.is_dry()) {

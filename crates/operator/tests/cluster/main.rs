@@ -256,6 +256,50 @@ async fn a_stream_of_small_pods_starves_no_gang_and_two_gangs_do_not_lock_each_o
 }
 
 #[tokio::test]
+async fn a_card_of_a_device_plugin_is_asked_for_used_and_given_back() {
+    let cluster = Cluster::start().await;
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    cluster.add("/api/v1/nodes", json!({"metadata": {"name": "a"}, "status": {"conditions": ready}}));
+    let amount = json!({"tflops": "20", "vram": "8Gi"});
+    let card = |used_by: &str, held_by: Option<&str>| {
+        let mut card = json!({"metadata": {"name": "gpu-a-0"}, "spec": {}, "status": {"phase": "Running", "capacity": amount,
+            "available": amount, "uuid": "gpu-a-0", "index": 0, "gpuModel": "SOFT", "vendor": "TensorFusion", "message": "",
+            "runningApps": [], "nodeSelector": {"kubernetes.io/hostname": "a"}, "usedBy": used_by}});
+        if let Some(pod) = held_by {
+            card["metadata"]["annotations"] = json!({"tensor-fusion.ai/held-by": pod});
+        }
+        card
+    };
+    const CARDS: &str = "/apis/tensor-fusion.ai/v1/gpus";
+    const SYSTEM: &str = "/api/v1/namespaces/system/pods";
+    cluster.add(CARDS, card("nvidia-device-plugin", None));
+    let _loop = allocate(&cluster);
+    asks(&cluster, "one", "6Gi", "low");
+    let uid = cluster.get(&path("one")).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let holder = format!("tensor-fusion-card-{uid}");
+    let path_of_holder = format!("{SYSTEM}/{holder}");
+    cluster.until("a holder asks for the card", |cluster| cluster.get(&path_of_holder).is_some()).await;
+    let pod = cluster.get(&path_of_holder).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
+    // The scheduler and the kubelet have their say, and the agent tells of it.
+    cluster.change(&path_of_holder, &json!({"spec": {"nodeName": "a"}}));
+    cluster.change(&format!("{CARDS}/gpu-a-0"), &card("tensor-fusion", Some(&holder)));
+    given(&cluster, "one").await;
+    // As long as somebody has a part of it, it stays.
+    asks(&cluster, "two", "2Gi", "low");
+    given(&cluster, "two").await;
+    cluster.remove(&path("one"));
+    tokio::time::sleep(Duration::from_secs(22)).await;
+    assert!(cluster.get(&path_of_holder).is_some());
+    cluster.remove(&path("two"));
+    cluster.until("it is given back", |cluster| cluster.get(&path_of_holder).is_none()).await;
+    // What the agent has not seen yet is not used.
+    asks(&cluster, "three", "2Gi", "low");
+    cluster.until("it waits", |cluster| !cluster.events("three", "WaitingForGPU").is_empty()).await;
+    assert!(gpus(&cluster, "three").is_none());
+}
+
+#[tokio::test]
 async fn models_of_the_config_map_say_what_percents_are() {
     let cluster = Cluster::start().await;
     node(&cluster, "a", 1);

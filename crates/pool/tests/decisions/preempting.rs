@@ -5,8 +5,8 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 use pool::{
-    Budgets, Cost, EvictionLimits, Holder, Inventory, Lack, Membership, NodeIndex, Request, Usage, place, preempt,
-    preempt_within_quota,
+    Budgets, Cost, EvictionLimits, Holder, Inventory, Lack, Membership, NodeIndex, Preemption, Request, Usage, place,
+    preempt, preempt_within_quota,
 };
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 use types::Qos;
@@ -139,6 +139,19 @@ fn a_gang_loses_what_it_can_spare_or_all_of_it() {
     assert!(victims(&holders, 4).is_err());
 }
 
+/// The victims may go, and what is asked fits when they have.
+fn carry_out(inventory: &mut Inventory, holders: &[Holder], asked: &Request, answer: &Preemption) {
+    for (position, holder) in holders.iter().enumerate() {
+        let victim = answer.victims.contains(&position);
+        assert!(!victim || (holder.qos < asked.qos && !holder.leaving));
+        for placement in holder.placements.iter().filter(|_| victim || holder.leaving) {
+            inventory.give_back(placement).unwrap();
+        }
+    }
+    inventory.take(&answer.placements[0]).unwrap();
+    check(inventory);
+}
+
 /// By trying every set, for every node.
 fn cheapest(inventory: &Inventory, holders: &[Holder], request: &Request, now: Duration) -> Option<Cost> {
     let mut best: Option<Cost> = None;
@@ -230,15 +243,7 @@ proptest! {
         prop_assert_eq!(answer.as_ref().ok().map(|answer| answer.cost), cheapest);
         match answer {
             Ok(answer) => {
-                for (position, holder) in holders.iter().enumerate() {
-                    let victim = answer.victims.contains(&position);
-                    prop_assert!(!victim || (holder.qos < asked.qos && !holder.leaving));
-                    for placement in holder.placements.iter().filter(|_| victim || holder.leaving) {
-                        inventory.give_back(placement).unwrap();
-                    }
-                }
-                inventory.take(&answer.placements[0]).unwrap();
-                check(&inventory);
+                carry_out(&mut inventory, &holders, &asked, &answer);
             }
             Err(why) => prop_assert_eq!(
                 why.not_lower + why.protected + why.over_budget + why.not_enough, holders.len()
@@ -457,15 +462,7 @@ proptest! {
         prop_assert_eq!(answer.as_ref().ok().map(|answer| answer.cost), expected);
         if let Ok(answer) = answer {
             prop_assert_eq!(cost_of(&answer.victims), answer.cost);
-            for (position, holder) in holders.iter().enumerate() {
-                let victim = answer.victims.contains(&position);
-                prop_assert!(!victim || (holder.qos < asked.qos && !holder.leaving));
-                for placement in holder.placements.iter().filter(|_| victim || holder.leaving) {
-                    inventory.give_back(placement).unwrap();
-                }
-            }
-            inventory.take(&answer.placements[0]).unwrap();
-            check(&inventory);
+            carry_out(&mut inventory, &holders, &asked, &answer);
         }
     }
 }

@@ -109,7 +109,7 @@ fn fields_not_acted_upon_are_named() -> Result<(), Failed> {
 kind: GPUPool
 metadata: {name: spare}
 spec:
-  nodeManagerConfig: {nodeSelector: {nodeSelectorTerms: [{matchLabels: {none: such}}]}, nodeCompaction: {period: 7m}}
+  nodeManagerConfig: {nodeSelector: {nodeSelectorTerms: [{matchExpressions: [{key: none, operator: Exists}]}]}, nodeCompaction: {period: 7m}}
   qosConfig: {defaultQoS: low, pricing: [{qos: low, requests: {perFP16TFlopsPerHour: '1', perGBOfVRAMPerHour: '1'}}]}
 ---
 apiVersion: tensor-fusion.ai/v1
@@ -187,7 +187,7 @@ spec: {{replicas: 2, resources: {{requests: {amounts}, limits: {amounts}}}}}
         "{labels: {tensor-fusion.ai/enabled: 'true'}, annotations: {tensor-fusion.ai/selected-workload: shared}}";
     let names = ["client-1", "client-2", "client-3"];
     for name in names {
-        apply(&job(name, metadata, "[/programs/tenant.static-ptx, '300000000', '4']", "{}"))?;
+        apply(&job(name, metadata, "[/programs/tenant.static-ptx, '1073741824', '4']", "{}"))?;
     }
     for name in names {
         prints(name, "tenant")?;

@@ -12,13 +12,15 @@ use types::Percent;
 
 use super::{Allocator, Change, pods, watch_kind};
 use crate::allocator::eligible::NodeFacts;
+use crate::allocator::holders::Holders;
 use crate::allocator::ledger::{Card, Ledger, PoolPolicy};
 use crate::configuration;
 use crate::follow::{News, path};
 use crate::models::{self, Models};
 
 /// What must be known before anything is decided.
-pub(super) const KINDS: &[&str] = &["pods", "gpus", "nodes", "pools", "templates", "quotas", "models", "providers"];
+pub(super) const KINDS: &[&str] =
+    &["pods", "gpus", "nodes", "pools", "templates", "quotas", "models", "providers", "holders"];
 
 /// A GPU as its object says, before the catalogue has its word.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,10 @@ pub(super) struct Seen {
     card: Card,
     /// The names by which the catalogue may know it.
     names: [Option<String>; 2],
+    /// A device plugin gives it out.
+    pub(super) plugin: bool,
+    /// The pod that holds it for us.
+    pub(super) held_by: Option<String>,
 }
 
 pub(super) fn watch_all(client: &Client, namespace: &str, sender: &mpsc::UnboundedSender<Change>) {
@@ -40,6 +46,8 @@ pub(super) fn watch_all(client: &Client, namespace: &str, sender: &mpsc::Unbound
     watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Pool);
     watch_kind(Api::all(client.clone()), Config::default(), sender, ResourceExt::name_any, Change::Template);
     watch_kind(Api::all(client.clone()), Config::default(), sender, path, Change::Quota);
+    let held = Config::default().labels(&format!("{}={}", names::COMPONENT, names::CARD_HOLDER));
+    watch_kind(Api::namespaced(client.clone(), namespace), held, sender, ResourceExt::name_any, Change::Holder);
 }
 
 impl Allocator {
@@ -47,6 +55,7 @@ impl Allocator {
     pub(super) fn fact(&mut self, change: Change) {
         let changed = match change {
             Change::Pod(News::Complete) => self.complete("pods"),
+            Change::Holder(news) => self.holder(&news),
             Change::Card(News::Complete) => self.complete("gpus"),
             Change::Node(News::Complete) => self.complete("nodes"),
             Change::Pool(News::Complete) => self.complete("pools"),
@@ -91,7 +100,12 @@ impl Allocator {
             Change::Quota(News::Gone(path)) => {
                 path.split_once('/').is_some_and(|(namespace, name)| self.ledger.set_quota(namespace, name, None))
             }
-            Change::Pod(_) | Change::Bound(..) | Change::Retry(_) | Change::Desired(..) | Change::Refused(_) => false,
+            Change::Pod(_)
+            | Change::Bound(..)
+            | Change::Retry(_)
+            | Change::Desired(..)
+            | Change::Refused(_)
+            | Change::Stays(_) => false,
         };
         if changed {
             self.queue.all_again();
@@ -104,7 +118,7 @@ impl Allocator {
         if self.seen.get(name) == seen.as_ref() {
             return false;
         }
-        let card = seen.as_ref().map(|seen| known(seen, &self.ledger));
+        let card = seen.as_ref().map(|seen| known(seen, &self.ledger, &self.holders));
         if let Some(card) = card.as_ref().filter(|card| card.amount.tflops == types::Tflops::default()) {
             let hint = format!("ConfigMap {} may say what it has", models::NAME);
             tracing::warn!(
@@ -139,16 +153,16 @@ impl Allocator {
     }
 
     /// Looks all GPUs up in the catalogue again.
-    fn look_up(&mut self) -> bool {
+    pub(super) fn look_up(&mut self) -> bool {
         let mut changed = self.ledger.set_catalogue(self.models.catalogue());
         for (name, seen) in &self.seen {
-            let card = known(seen, &self.ledger);
+            let card = known(seen, &self.ledger, &self.holders);
             changed |= self.ledger.set_card(name, Some(card));
         }
         changed
     }
 
-    fn complete(&mut self, kind: &'static str) -> bool {
+    pub(super) fn complete(&mut self, kind: &'static str) -> bool {
         if self.incomplete.remove(kind) && self.incomplete.is_empty() {
             tracing::info!(
                 gpus = self.ledger.cards().count(),
@@ -213,12 +227,18 @@ fn seen(gpu: &GPU) -> Option<Seen> {
             })
             .collect(),
     };
-    Some(Seen { card, names: [Some(status.gpu_model.clone()), status.model.clone()] })
+    Some(Seen {
+        card,
+        names: [Some(status.gpu_model.clone()), status.model.clone()],
+        plugin: status.used_by == Some(UsedBy::NvidiaDevicePlugin),
+        held_by: gpu.annotations().get(names::HELD_BY).cloned(),
+    })
 }
 
-/// The card with the catalogue's short name of its model, and the catalogue's compute where its object tells none.
-fn known(seen: &Seen, ledger: &Ledger) -> Card {
+/// The card, ready if nobody else may have it, with the catalogue's short name of its model, and the catalogue's compute where its object tells none.
+fn known(seen: &Seen, ledger: &Ledger, holders: &Holders) -> Card {
     let mut card = seen.card.clone();
+    card.ready &= seen.held_by.as_ref().is_none_or(|holder| holders.serves(holder));
     if let Some(model) = seen.names.iter().flatten().find_map(|name| ledger.catalogue().find(name)) {
         card.model.clone_from(&model.model);
         if card.amount.tflops == types::Tflops::default() {

@@ -42,6 +42,7 @@ impl Allocator {
                     Waiting::Room(_) | Waiting::Quota(_, true) => self.make_room(&claim, now),
                     _ => Room::None,
                 };
+                self.holders.want(&claim.uid, room == Room::None && matches!(waiting, Waiting::Room(_)));
                 if room == Room::None {
                     self.queue.refuse(&claim);
                 }
@@ -116,6 +117,7 @@ impl Allocator {
                     self.make_room_for_gang(&waiting, needed.saturating_sub(there), now);
                 }
                 for claim in &members {
+                    self.holders.want(&claim.uid, matches!(why, Waiting::Room(_)));
                     self.tell_waiting(claim, &why, now);
                 }
             }
