@@ -55,6 +55,10 @@ pub const DEFAULT_POOL: &str = "tensor-fusion.ai/is-default-pool";
 pub const IS_DEFAULT_POOL: &str = "is-default-pool";
 /// Label of GPUNode and GPU objects: the pool that they belong to.
 pub const POOL: &str = "tensor-fusion.ai/gpupool";
+/// Annotation of GPU objects whose card a device plugin gives out: [`WHOLE`], or `shared` among pods.
+pub const DEVICE_PLUGIN: &str = "tensor-fusion.ai/device-plugin";
+/// The card can be asked for.
+pub const WHOLE: &str = "whole";
 /// Annotation of GPU objects: the pod that holds the card for us, where a device plugin gives cards out.
 pub const HELD_BY: &str = "tensor-fusion.ai/held-by";
 /// Component of such pods, and name of their container.

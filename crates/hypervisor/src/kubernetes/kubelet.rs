@@ -48,6 +48,8 @@ pub struct Has {
 pub struct Given {
     /// Cards that some plugin advertises.
     pub advertised: BTreeSet<String>,
+    /// Cards of which a plugin gives out shares: nobody can have all of one.
+    pub shared: BTreeSet<String>,
     /// Who has which.
     pub had: BTreeMap<String, Has>,
 }
@@ -59,8 +61,13 @@ pub enum Owner {
     Us,
     /// Ours as long as this pod holds it.
     Holder(String),
-    /// A plugin's: what is to be said about it.
-    Plugin(String),
+    /// A plugin's.
+    Plugin {
+        /// What is to be said about it.
+        text: String,
+        /// It gives all of it to one pod.
+        whole: bool,
+    },
 }
 
 impl Given {
@@ -68,11 +75,18 @@ impl Given {
     #[must_use]
     pub fn owner(&self, uuid: &str, namespace: &str) -> Owner {
         let uuid = uuid.to_ascii_lowercase();
+        if self.shared.contains(&uuid) {
+            let text = "the node's device plugin shares it among pods".to_owned();
+            return Owner::Plugin { text, whole: false };
+        }
         match self.had.get(&uuid) {
             Some(has) if has.namespace == namespace && has.container == HOLDER => Owner::Holder(has.pod.clone()),
-            Some(has) => Owner::Plugin(format!("pod {}/{} has it by the node's device plugin", has.namespace, has.pod)),
+            Some(has) => Owner::Plugin {
+                text: format!("pod {}/{} has it by the node's device plugin", has.namespace, has.pod),
+                whole: true,
+            },
             None if self.advertised.contains(&uuid) => {
-                Owner::Plugin("the node's device plugin may give it to any pod".to_owned())
+                Owner::Plugin { text: "the node's device plugin may give it to any pod".to_owned(), whole: true }
             }
             None => Owner::Us,
         }
@@ -145,16 +159,25 @@ async fn call<A: Message + Default + 'static>(
     Ok(answer.into_inner())
 }
 
-/// A plugin's name for a card is its UUID; one that shares cards adds a number (`GPU-…::3`).
-fn cards(devices: &Devices) -> impl Iterator<Item = String> {
-    devices.ids.iter().map(|id| id.split("::").next().unwrap_or_default().to_ascii_lowercase())
+/// A plugin's name for a card is its UUID; one that shares cards adds a number (`GPU-…::3`). The card, and whether it is shared.
+fn cards(devices: &Devices) -> impl Iterator<Item = (String, bool)> {
+    devices.ids.iter().map(|id| match id.split_once("::") {
+        Some((uuid, _)) => (uuid.to_ascii_lowercase(), true),
+        None => (id.to_ascii_lowercase(), false),
+    })
 }
 
 fn read(all: &Allocatable, list: &List) -> Given {
-    let mut given = Given { advertised: all.devices.iter().flat_map(cards).collect(), ..Given::default() };
+    let mut given = Given::default();
+    for (uuid, shared) in all.devices.iter().flat_map(cards) {
+        if shared {
+            given.shared.insert(uuid.clone());
+        }
+        given.advertised.insert(uuid);
+    }
     for pod in &list.pods {
         for container in &pod.containers {
-            for uuid in container.devices.iter().flat_map(cards) {
+            for (uuid, _) in container.devices.iter().flat_map(cards) {
                 let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
                 given.had.insert(uuid, Has { namespace, pod: name, container: container.name.clone() });
             }
@@ -178,24 +201,30 @@ mod tests {
             namespace: namespace.to_owned(),
             containers: vec![OfContainer { name: container.to_owned(), devices: vec![devices(&[id])] }],
         };
-        let all = Allocatable { devices: vec![devices(&["GPU-A", "GPU-B", "GPU-C", "GPU-D::0", "GPU-D::1"])] };
+        let all = Allocatable { devices: vec![devices(&["GPU-A", "GPU-B", "GPU-C", "GPU-D::0", "GPU-D::1", "GPU-F"])] };
         let list = List {
             pods: vec![
                 pod("system", "card-1", HOLDER, "GPU-A"),
                 pod("team", "native", "main", "GPU-B"),
                 // Whoever calls a container so elsewhere holds nothing for us.
-                pod("team", "pretender", HOLDER, "GPU-D::1"),
+                pod("team", "pretender", HOLDER, "GPU-F"),
+                // A share of a card is not the card.
+                pod("system", "card-2", HOLDER, "GPU-D::1"),
             ],
         };
         let given = read(&all, &list);
         assert_eq!(given.owner("gpu-a", "system"), Owner::Holder("card-1".to_owned()));
         let plugin = |uuid: &str| match given.owner(uuid, "system") {
-            Owner::Plugin(text) => text,
+            Owner::Plugin { text, whole } => {
+                assert_eq!(whole, !text.contains("shares"));
+                text
+            }
             other => panic!("{uuid}: {other:?}"),
         };
         assert!(plugin("GPU-b").starts_with("pod team/native has it"));
         assert!(plugin("GPU-C").contains("may give it to any pod"));
-        assert!(plugin("GPU-D").starts_with("pod team/pretender"));
+        assert!(plugin("GPU-F").starts_with("pod team/pretender"));
+        assert!(plugin("GPU-D").contains("shares it among pods"));
         assert_eq!(given.owner("GPU-E", "system"), Owner::Us);
         assert_eq!(Given::default().owner("GPU-A", "system"), Owner::Us);
     }

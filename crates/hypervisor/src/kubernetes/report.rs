@@ -157,8 +157,13 @@ fn gpu_object(gpu: &Gpu, settings: &Settings, node: Option<OwnerReference>, whos
             "ownerReferences": node.into_iter().collect::<Vec<_>>(),
         },
     });
-    if let Owner::Holder(pod) = whose {
-        object["metadata"]["annotations"] = json!({names::HELD_BY: pod});
+    match whose {
+        Owner::Us => {}
+        Owner::Holder(pod) => object["metadata"]["annotations"] = json!({names::HELD_BY: pod}),
+        Owner::Plugin { whole, .. } => {
+            let how = if *whole { names::WHOLE } else { "shared" };
+            object["metadata"]["annotations"] = json!({names::DEVICE_PLUGIN: how});
+        }
     }
     object
 }
@@ -195,7 +200,7 @@ fn node_status(gpus: &[Gpu], now: Timestamp) -> GPUNodeStatus {
 
 fn gpu_status(gpu: &Gpu, settings: &Settings, whose: &Owner) -> GPUStatus {
     let (used_by, message) = match whose {
-        Owner::Plugin(text) => (UsedBy::NvidiaDevicePlugin, text.clone()),
+        Owner::Plugin { text, .. } => (UsedBy::NvidiaDevicePlugin, text.clone()),
         Owner::Us | Owner::Holder(_) => (UsedBy::TensorFusion, "it takes work".to_owned()),
     };
     let capacity = Resource::new(gpu.tflops.unwrap_or_default(), gpu.vram);
@@ -266,7 +271,9 @@ mod tests {
 
     #[test]
     fn a_card_of_a_device_plugin_is_told_so_and_one_that_is_held_by_whom() {
-        let plugin = Owner::Plugin("pod a/b has it".to_owned());
+        let plugin = Owner::Plugin { text: "pod a/b has it".to_owned(), whole: true };
+        let object = gpu_object(&gpu(1), &settings(), None, &plugin);
+        assert_eq!(object["metadata"]["annotations"][names::DEVICE_PLUGIN], "whole");
         let status = serde_json::to_value(gpu_status(&gpu(1), &settings(), &plugin)).unwrap();
         assert_eq!((&status["usedBy"], &status["message"]), (&json!("nvidia-device-plugin"), &json!("pod a/b has it")));
         let held = Owner::Holder("card-1".to_owned());

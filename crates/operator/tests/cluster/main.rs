@@ -265,9 +265,11 @@ async fn a_card_of_a_device_plugin_is_asked_for_used_and_given_back() {
         let mut card = json!({"metadata": {"name": "gpu-a-0"}, "spec": {}, "status": {"phase": "Running", "capacity": amount,
             "available": amount, "uuid": "gpu-a-0", "index": 0, "gpuModel": "SOFT", "vendor": "TensorFusion", "message": "",
             "runningApps": [], "nodeSelector": {"kubernetes.io/hostname": "a"}, "usedBy": used_by}});
-        if let Some(pod) = held_by {
-            card["metadata"]["annotations"] = json!({"tensor-fusion.ai/held-by": pod});
-        }
+        // A merge takes away what is null.
+        card["metadata"]["annotations"] = match held_by {
+            Some(pod) => json!({"tensor-fusion.ai/held-by": pod, "tensor-fusion.ai/device-plugin": null}),
+            None => json!({"tensor-fusion.ai/device-plugin": "whole"}),
+        };
         card
     };
     const CARDS: &str = "/apis/tensor-fusion.ai/v1/gpus";

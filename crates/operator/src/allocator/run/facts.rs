@@ -28,7 +28,7 @@ pub(super) struct Seen {
     card: Card,
     /// The names by which the catalogue may know it.
     names: [Option<String>; 2],
-    /// A device plugin gives it out.
+    /// A device plugin gives it out, and a pod can have all of it.
     pub(super) plugin: bool,
     /// The pod that holds it for us.
     pub(super) held_by: Option<String>,
@@ -230,7 +230,7 @@ fn seen(gpu: &GPU) -> Option<Seen> {
     Some(Seen {
         card,
         names: [Some(status.gpu_model.clone()), status.model.clone()],
-        plugin: status.used_by == Some(UsedBy::NvidiaDevicePlugin),
+        plugin: gpu.annotations().get(names::DEVICE_PLUGIN).is_some_and(|how| how == names::WHOLE),
         held_by: gpu.annotations().get(names::HELD_BY).cloned(),
     })
 }
