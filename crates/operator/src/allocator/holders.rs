@@ -21,7 +21,9 @@ use crate::Settings;
 const IDLE: Duration = Duration::from_secs(20);
 /// So many wait for a card at once.
 const MOST: usize = 8;
-/// One that was asked for is seen by then.
+/// Of those that wait, so many are looked at at once.
+const LOOKED_AT: usize = 256;
+/// One that was asked for is seen by then, and has its card if there is one.
 const SEEN: Duration = Duration::from_secs(10);
 /// Annotation: the UID of the pod that it was made for.
 const FOR: &str = "tensor-fusion.ai/held-for";
@@ -39,8 +41,8 @@ struct Holder {
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     pods: BTreeMap<String, Holder>,
-    /// Pods that wait for room, by UID.
-    wanting: BTreeSet<String>,
+    /// Pods that wait for room, by UID, since when.
+    wanting: BTreeMap<String, Instant>,
     asked: BTreeMap<String, Instant>,
     idle: BTreeMap<String, Instant>,
     /// Those that we give back.
@@ -54,12 +56,17 @@ impl Holders {
     }
 
     /// A pod waits for room, or does not any more.
-    pub(super) fn want(&mut self, uid: &str, wants: bool) {
+    pub(super) fn want(&mut self, uid: &str, wants: bool, now: Instant) {
         if wants {
-            self.wanting.insert(uid.to_owned());
+            self.wanting.entry(uid.to_owned()).or_insert(now);
         } else {
             self.wanting.remove(uid);
         }
+    }
+
+    /// Whether a pod has not waited long enough to know that no card is to be had for it.
+    pub(super) fn is_fresh(&self, uid: &str, now: Instant) -> bool {
+        self.wanting.get(uid).is_none_or(|since| now.saturating_duration_since(*since) < SEEN)
     }
 
     /// Sees a holder. Whether anything changed for its cards.
@@ -99,7 +106,7 @@ impl Holders {
         let waits = self.pods.values().filter(|holder| !holder.has_node && !holder.leaves).count();
         let room = MOST.saturating_sub(waits + self.asked.len());
         let mut missing = Vec::new();
-        for claim in waiting.filter(|claim| self.wanting.contains(&claim.uid)) {
+        for claim in waiting.filter(|claim| self.wanting.contains_key(&claim.uid)).take(LOOKED_AT) {
             if missing.len() >= room {
                 break;
             }
@@ -126,7 +133,7 @@ impl Holders {
             if holder.leaves || self.returning.contains(name) {
                 continue;
             }
-            if self.wanting.contains(&holder.claim) || is_used(name) {
+            if self.wanting.contains_key(&holder.claim) || is_used(name) {
                 self.idle.remove(name);
                 continue;
             }
@@ -218,7 +225,7 @@ mod tests {
         let nodes = |claim: &Claim| if claim.uid == "b" { Vec::new() } else { vec!["n1".to_owned()] };
         assert!(holders.missing(claims.iter(), nodes, start).is_empty(), "nobody waits for room");
         for claim in &claims {
-            holders.want(&claim.uid, true);
+            holders.want(&claim.uid, true, start);
         }
         let missing: Vec<String> =
             holders.missing(claims.iter(), nodes, start).into_iter().map(|(claim, _)| claim.uid.clone()).collect();
@@ -229,7 +236,7 @@ mod tests {
         assert!(holders.see(&holder("a", None)) && !holders.see(&holder("a", None)));
         assert!(holders.see(&holder("a", Some("n1"))) && holders.serves(&name));
         assert!(holders.superfluous(|_| false, after(100)).is_empty(), "it is still wanted");
-        holders.want("a", false);
+        holders.want("a", false, start);
         assert!(holders.superfluous(|_| true, after(100)).is_empty(), "its card is used");
         assert!(holders.superfluous(|_| false, after(200)).is_empty());
         assert_eq!(holders.superfluous(|_| false, after(220)), [name.as_str()]);
@@ -238,7 +245,8 @@ mod tests {
         assert!(holders.serves(&name));
         // One that still waits for a card goes at once.
         holders.see(&holder("c", None));
-        holders.want("c", false);
+        assert!(holders.is_fresh("c", after(9)) && !holders.is_fresh("c", after(10)) && holders.is_fresh("new", start));
+        holders.want("c", false, start);
         assert_eq!(holders.superfluous(|other| other == name, after(301)), [super::name("c")]);
         assert!(holders.gone(&name) && !holders.serves(&name));
     }

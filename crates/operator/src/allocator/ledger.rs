@@ -316,9 +316,9 @@ impl Ledger {
     /// Whether nobody has anything of a GPU, and nothing of it is kept for anybody.
     #[must_use]
     pub fn is_idle(&self, name: &str) -> bool {
-        let granted = self.grants.values().any(|grant| grant.allocation.shares().any(|share| share.gpu == name));
         let gpu = self.inventory.find_gpu(name).and_then(|gpu| self.inventory.gpu(gpu));
-        !granted && gpu.is_none_or(|gpu| gpu.shares == 0 && gpu.reserved == Amount::default())
+        // What could not be taken of an overfull card is known to the grants alone.
+        gpu.is_none_or(|gpu| gpu.shares == 0 && gpu.reserved == Amount::default()) && !self.owed(name)
     }
 
     /// All GPUs.
@@ -368,7 +368,7 @@ impl Ledger {
         chosen.or_else(open).map_or_else(|| DEFAULT_POOL.to_owned(), |(name, _)| name.clone())
     }
 
-    /// Whether some pod has a share of a card that the inventory did not know.
+    /// Whether some pod has a share of a card.
     fn owed(&self, gpu: &str) -> bool {
         self.grants.values().any(|grant| grant.allocation.shares().any(|share| share.gpu == gpu))
     }

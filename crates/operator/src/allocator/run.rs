@@ -88,6 +88,8 @@ pub struct Allocator {
     /// What the catalogue of GPUs is made of, and the GPUs that it is asked about.
     models: Models,
     seen: BTreeMap<String, facts::Seen>,
+    /// Of these, the ones that a device plugin gives out, to others or to us.
+    foreign: BTreeSet<String>,
     /// Bindings under way, by UID.
     binding: BTreeMap<String, Claim>,
     gone: BTreeSet<String>,
@@ -120,6 +122,7 @@ impl Allocator {
             making: Making::new(webhook.knowledge.settings().preemption, now),
             models: Models::default(),
             seen: BTreeMap::new(),
+            foreign: BTreeSet::new(),
             binding: BTreeMap::new(),
             gone: BTreeSet::new(),
             incomplete: facts::KINDS.iter().copied().collect(),
@@ -251,7 +254,7 @@ impl Allocator {
     /// The pod waits no more.
     fn waits_no_more(&mut self, uid: &str) {
         self.queue.remove(uid);
-        self.holders.want(uid, false);
+        self.holders.want(uid, false, Instant::now());
         self.making.forget(uid);
         if self.ledger.end_kept(uid) {
             self.queue.all_again();

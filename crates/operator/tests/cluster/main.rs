@@ -255,37 +255,48 @@ async fn a_stream_of_small_pods_starves_no_gang_and_two_gangs_do_not_lock_each_o
     assert!(number > 10, "{number} small ones passed before");
 }
 
+const CARDS: &str = "/apis/tensor-fusion.ai/v1/gpus";
+const SYSTEM: &str = "/api/v1/namespaces/system/pods";
+
+/// A card of 8 GiB of node `a` that a device plugin gives out, or a pod holds for us.
+fn foreign_card(held_by: Option<&str>) -> Value {
+    let amount = json!({"tflops": "20", "vram": "8Gi"});
+    let used_by = if held_by.is_some() { "tensor-fusion" } else { "nvidia-device-plugin" };
+    // A merge takes away what is null.
+    let annotations = match held_by {
+        Some(pod) => json!({"tensor-fusion.ai/held-by": pod, "tensor-fusion.ai/device-plugin": null}),
+        None => json!({"tensor-fusion.ai/device-plugin": "whole"}),
+    };
+    json!({"metadata": {"name": "gpu-a-0", "annotations": annotations}, "spec": {}, "status": {"phase": "Running",
+        "capacity": amount, "available": amount, "uuid": "gpu-a-0", "index": 0, "gpuModel": "SOFT", "vendor": "TensorFusion",
+        "message": "", "runningApps": [], "nodeSelector": {"kubernetes.io/hostname": "a"}, "usedBy": used_by}})
+}
+
+/// The scheduler and the kubelet give a holder the card, and the agent tells of it.
+fn hold(cluster: &Cluster, holder: &str) {
+    cluster.change(&format!("{SYSTEM}/{holder}"), &json!({"spec": {"nodeName": "a"}}));
+    cluster.change(&format!("{CARDS}/gpu-a-0"), &foreign_card(Some(holder)));
+}
+
+/// The pod that is to hold a card for a pod.
+fn holder_for(cluster: &Cluster, name: &str) -> String {
+    let uid = cluster.get(&path(name)).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    format!("tensor-fusion-card-{uid}")
+}
+
 #[tokio::test]
 async fn a_card_of_a_device_plugin_is_asked_for_used_and_given_back() {
     let cluster = Cluster::start().await;
-    let ready = json!([{"type": "Ready", "status": "True"}]);
-    cluster.add("/api/v1/nodes", json!({"metadata": {"name": "a"}, "status": {"conditions": ready}}));
-    let amount = json!({"tflops": "20", "vram": "8Gi"});
-    let card = |used_by: &str, held_by: Option<&str>| {
-        let mut card = json!({"metadata": {"name": "gpu-a-0"}, "spec": {}, "status": {"phase": "Running", "capacity": amount,
-            "available": amount, "uuid": "gpu-a-0", "index": 0, "gpuModel": "SOFT", "vendor": "TensorFusion", "message": "",
-            "runningApps": [], "nodeSelector": {"kubernetes.io/hostname": "a"}, "usedBy": used_by}});
-        // A merge takes away what is null.
-        card["metadata"]["annotations"] = match held_by {
-            Some(pod) => json!({"tensor-fusion.ai/held-by": pod, "tensor-fusion.ai/device-plugin": null}),
-            None => json!({"tensor-fusion.ai/device-plugin": "whole"}),
-        };
-        card
-    };
-    const CARDS: &str = "/apis/tensor-fusion.ai/v1/gpus";
-    const SYSTEM: &str = "/api/v1/namespaces/system/pods";
-    cluster.add(CARDS, card("nvidia-device-plugin", None));
+    node(&cluster, "a", 0);
+    cluster.add(CARDS, foreign_card(None));
     let _loop = allocate(&cluster);
     asks(&cluster, "one", "6Gi", "low");
-    let uid = cluster.get(&path("one")).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-    let holder = format!("tensor-fusion-card-{uid}");
+    let holder = holder_for(&cluster, "one");
     let path_of_holder = format!("{SYSTEM}/{holder}");
     cluster.until("a holder asks for the card", |cluster| cluster.get(&path_of_holder).is_some()).await;
     let pod = cluster.get(&path_of_holder).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"], "1");
-    // The scheduler and the kubelet have their say, and the agent tells of it.
-    cluster.change(&path_of_holder, &json!({"spec": {"nodeName": "a"}}));
-    cluster.change(&format!("{CARDS}/gpu-a-0"), &card("tensor-fusion", Some(&holder)));
+    hold(&cluster, &holder);
     given(&cluster, "one").await;
     // As long as somebody has a part of it, it stays.
     asks(&cluster, "two", "2Gi", "low");
@@ -299,6 +310,28 @@ async fn a_card_of_a_device_plugin_is_asked_for_used_and_given_back() {
     asks(&cluster, "three", "2Gi", "low");
     cluster.until("it waits", |cluster| !cluster.events("three", "WaitingForGPU").is_empty()).await;
     assert!(gpus(&cluster, "three").is_none());
+}
+
+#[tokio::test]
+async fn nobody_is_evicted_before_a_device_plugin_was_asked() {
+    let cluster = Cluster::start().await;
+    node(&cluster, "b", 1);
+    node(&cluster, "a", 0);
+    cluster.add(CARDS, foreign_card(None));
+    let _loop = allocate(&cluster);
+    asks(&cluster, "low", "6Gi", "low");
+    given(&cluster, "low").await;
+    asks(&cluster, "high", "6Gi", "high");
+    let holder = holder_for(&cluster, "high");
+    cluster.until("a card is asked for", |cluster| cluster.get(&format!("{SYSTEM}/{holder}")).is_some()).await;
+    hold(&cluster, &holder);
+    given(&cluster, "high").await;
+    assert_eq!((gpus(&cluster, "high").as_deref(), cluster.store().evicted.len()), (Some("gpu-a-0"), 0));
+    // Where none is to be had, the class decides.
+    asks(&cluster, "next", "6Gi", "high");
+    cluster.until("the low one goes", |cluster| cluster.store().evicted == ["low"]).await;
+    cluster.remove(&path("low"));
+    given(&cluster, "next").await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Getting cards from device plugins for pods that wait, and giving them back.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -25,18 +26,16 @@ impl Allocator {
 
     /// Makes holders for those that wait, and ends those that nobody needs.
     pub(super) fn hold_cards(&mut self, settings: &Settings, now: Instant) {
-        if self.holders.is_empty() && !self.seen.values().any(|seen| seen.plugin) {
+        if self.holders.is_empty() && self.foreign.is_empty() {
             return;
         }
         let mut holders = std::mem::take(&mut self.holders);
         for (claim, nodes) in holders.missing(self.queue.in_order(), |claim| self.plugin_nodes(claim), now) {
             self.make_holder(claim, &nodes, settings);
         }
-        let used = |name: &str| {
-            let mut of = self.seen.iter().filter(|(_, seen)| seen.held_by.as_deref() == Some(name));
-            of.any(|(card, _)| !self.ledger.is_idle(card))
-        };
-        let going = holders.superfluous(used, now);
+        let busy = self.foreign.iter().filter(|card| !self.ledger.is_idle(card));
+        let used: BTreeSet<&str> = busy.filter_map(|card| self.seen.get(card)?.held_by.as_deref()).collect();
+        let going = holders.superfluous(|name| used.contains(name), now);
         self.holders = holders;
         for name in &going {
             tracing::info!(holder = name, "nobody uses what it holds, so it is given back");
@@ -59,6 +58,14 @@ impl Allocator {
         }
     }
 
+    /// Whether a claim is to wait for a card of a plugin's before others are evicted for it.
+    pub(super) fn may_get_card(&self, claim: &Claim, now: Instant) -> bool {
+        !self.foreign.is_empty()
+            && self.ledger.kept_for(&claim.uid).is_none()
+            && self.holders.is_fresh(&claim.uid, now)
+            && !self.plugin_nodes(claim).is_empty()
+    }
+
     /// Nodes of the claim's pool with cards of a device plugin's that could serve it.
     fn plugin_nodes(&self, claim: &Claim) -> Vec<String> {
         let wish = &claim.wish;
@@ -74,10 +81,10 @@ impl Allocator {
                 && wish.vendor.as_ref().is_none_or(|vendor| *vendor == card.vendor)
         };
         let mut nodes: Vec<String> = self
-            .seen
+            .foreign
             .iter()
-            .filter(|(_, seen)| seen.plugin)
-            .filter_map(|(name, _)| self.ledger.card(name))
+            .filter(|name| self.seen.get(*name).is_some_and(|seen| seen.plugin))
+            .filter_map(|name| self.ledger.card(name))
             .filter(|card| self.ledger.pool_of(card) == wish.pool && suits(card))
             .map(|card| card.node.clone())
             .collect();

@@ -128,8 +128,14 @@ impl Allocator {
                 "a GPU has no known compute: percents of it are nothing"
             );
         }
+        self.foreign.remove(name);
         match seen {
-            Some(seen) => drop(self.seen.insert(name.to_owned(), seen)),
+            Some(seen) => {
+                if seen.plugin || seen.held_by.is_some() {
+                    self.foreign.insert(name.to_owned());
+                }
+                self.seen.insert(name.to_owned(), seen);
+            }
             None => drop(self.seen.remove(name)),
         }
         self.ledger.set_card(name, card)

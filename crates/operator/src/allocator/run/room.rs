@@ -100,7 +100,7 @@ impl Making {
     }
 
     /// Whether a pod is among those whose turn it is.
-    fn has_turn(&self, uid: &str) -> bool {
+    pub(super) fn has_turn(&self, uid: &str) -> bool {
         self.turns.values().any(|turn| turn.is_of(uid))
     }
 

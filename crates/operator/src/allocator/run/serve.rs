@@ -39,10 +39,13 @@ impl Allocator {
             Ok(allocation) => self.bind(claim, allocation),
             Err(waiting) => {
                 let room = match waiting {
+                    Waiting::Room(_) if self.may_get_card(&claim, now) => Room::None,
                     Waiting::Room(_) | Waiting::Quota(_, true) => self.make_room(&claim, now),
                     _ => Room::None,
                 };
-                self.holders.want(&claim.uid, room == Room::None && matches!(waiting, Waiting::Room(_)));
+                // Who waits for a turn has no less use for a card than before.
+                let hopes = room == Room::None || (room == Room::Kept && self.making.has_turn(&claim.uid));
+                self.holders.want(&claim.uid, hopes && matches!(waiting, Waiting::Room(_)), now);
                 if room == Room::None {
                     self.queue.refuse(&claim);
                 }
@@ -117,7 +120,7 @@ impl Allocator {
                     self.make_room_for_gang(&waiting, needed.saturating_sub(there), now);
                 }
                 for claim in &members {
-                    self.holders.want(&claim.uid, matches!(why, Waiting::Room(_)));
+                    self.holders.want(&claim.uid, matches!(why, Waiting::Room(_)), now);
                     self.tell_waiting(claim, &why, now);
                 }
             }
