@@ -194,6 +194,7 @@ mod tests {
             name: "a card".to_owned(),
             vendor: Vendor::Software,
             compute_capability: Capability { major: 12, minor: 0 },
+            numa_node: None,
             vram,
             vram_allocated: allocated,
             tflops: Some(Tflops::new(20)),

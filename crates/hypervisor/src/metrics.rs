@@ -98,6 +98,7 @@ mod tests {
             name: "a \"good\" card".to_owned(),
             vendor: Vendor::Software,
             compute_capability: Capability { major: 12, minor: 0 },
+            numa_node: None,
             vram: Bytes::from_gib(8),
             vram_allocated: Bytes::from_gib(2),
             tflops: None,

@@ -215,6 +215,7 @@ impl Node {
                 name: found.name.clone(),
                 vendor: devices.vendor,
                 compute_capability: found.compute_capability,
+                numa_node: found.numa_node,
                 vram: found.vram,
                 vram_allocated: Bytes::ZERO,
                 tflops: found.tflops,

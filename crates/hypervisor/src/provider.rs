@@ -60,6 +60,9 @@ pub struct Found {
     pub tflops: Option<Tflops>,
     /// Its compute capability.
     pub compute_capability: Capability,
+    /// The NUMA node that it is next to, where the kernel tells.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
 }
 
 /// A vendor's GPUs on this machine.
@@ -195,6 +198,7 @@ mod tests {
                 vram: Bytes::from_gib(8),
                 tflops: None,
                 compute_capability: Capability { major: 12, minor: 0 },
+                numa_node: None,
             };
             match driver {
                 Driver::Soft => Ok(vec![device(0)]),

@@ -40,6 +40,7 @@ fn looked_at() -> Result<Vec<GpuInfo>, crate::failure::Failed> {
         name: found.name,
         vendor: devices.vendor,
         compute_capability: found.compute_capability,
+        numa_node: found.numa_node,
         vram: found.vram,
         vram_allocated: Bytes::ZERO,
         tflops: found.tflops,

@@ -286,7 +286,14 @@ fn found(device: &DeviceInfo) -> Found {
         tflops: (tflops > Tflops::ZERO).then_some(tflops),
         // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
         compute_capability: Capability { major: attribute(75), minor: attribute(76) },
+        numa_node: numa_node(Path::new("/sys/bus/pci/devices"), &device.pci_bus_id),
     }
+}
+
+/// The NUMA node of a card on the PCI bus, as the kernel has it in `devices`: -1 where there is only one.
+fn numa_node(devices: &Path, bus: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(devices.join(bus.to_ascii_lowercase()).join("numa_node")).ok()?;
+    text.trim().parse().ok()
 }
 
 /// As NVML writes it.
@@ -304,6 +311,17 @@ fn uuid(bytes: &[u8; 16]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cards_numa_node_is_read_where_the_kernel_tells() {
+        let devices = tempfile::tempdir().unwrap();
+        for (bus, node) in [("0000:3b:00.0", "1\n"), ("0000:3c:00.0", "-1\n")] {
+            std::fs::create_dir(devices.path().join(bus)).unwrap();
+            std::fs::write(devices.path().join(bus).join("numa_node"), node).unwrap();
+        }
+        let node = |bus: &str| numa_node(devices.path(), bus);
+        assert_eq!((node("0000:3B:00.0"), node("0000:3C:00.0"), node("0000:01:00.0")), (Some(1), None, None));
+    }
 
     #[test]
     fn uuids_are_written_as_nvml_writes_them() {

@@ -49,6 +49,9 @@ pub struct Gpu {
     pub vendor: Vendor,
     /// Its compute capability.
     pub compute_capability: Capability,
+    /// The NUMA node that it is next to; `None` when that is not known, or there is one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
     /// All its memory.
     pub vram: Bytes,
     /// The part of it that vGPUs hold.

@@ -216,7 +216,7 @@ fn gpu_status(gpu: &Gpu, settings: &Settings, whose: &Owner) -> GPUStatus {
         gpu_model: model,
         uuid: gpu.uuid.clone(),
         index: i32::try_from(gpu.index).ok(),
-        numa_node: Some(-1),
+        numa_node: Some(gpu.numa_node.and_then(|node| i32::try_from(node).ok()).unwrap_or(-1)),
         available: capacity.clone(),
         capacity,
         node_selector: [(names::HOSTNAME.to_owned(), settings.node_name.clone())].into(),
@@ -249,6 +249,7 @@ mod tests {
             name: "Tensor Fusion Software GPU".to_owned(),
             vendor: Vendor::Software,
             compute_capability: Capability { major: 12, minor: 0 },
+            numa_node: None,
             vram: Bytes::from_gib(8),
             vram_allocated: Bytes::from_gib(3),
             tflops: Some(Tflops::new(20)),
@@ -266,6 +267,9 @@ mod tests {
         assert_eq!(status["capacity"], json!({"tflops": "20", "vram": "8Gi"}));
         assert_eq!((&status["uuid"], &status["gpuModel"]), (&json!("GPU-01AB"), &json!("SOFT")));
         assert_eq!(status["nodeSelector"], json!({"kubernetes.io/hostname": "n1"}));
+        assert_eq!(status["numaNode"], -1);
+        let near = Gpu { numa_node: Some(1), ..gpu(1) };
+        assert_eq!(serde_json::to_value(gpu_status(&near, &settings(), &Owner::Us)).unwrap()["numaNode"], 1);
         assert_eq!((&status["usedBy"], object["metadata"].get("annotations")), (&json!("tensor-fusion"), None));
     }
 

@@ -74,6 +74,7 @@ fn bench(fake: Fake) -> Bench {
         vram: Bytes::from_gib(8),
         tflops: Some(Tflops::new(20)),
         compute_capability: Capability { major: 12, minor: 0 },
+        numa_node: None,
     };
     let parts = Parts {
         devices: Devices { vendor: Vendor::Software, driver: Driver::Soft, found: vec![found] },

@@ -72,6 +72,7 @@ fn bench() -> Bench {
         vram: Bytes::from_gib(8),
         tflops: Some(Tflops::new(20)),
         compute_capability: Capability { major: 12, minor: 0 },
+        numa_node: None,
     };
     let found = vec![found("GPU-A"), found("GPU-B")];
     let parts = node::Parts {
