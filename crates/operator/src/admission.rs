@@ -5,6 +5,7 @@
 //! gate that the allocator lifts, and the client library. It writes nothing else anywhere, so asking twice is the same as
 //! asking once, and a failure of the webhook leaves nothing behind.
 
+mod container;
 mod edit;
 mod hami;
 mod inject;
@@ -115,10 +116,4 @@ fn annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
 
 fn label<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
     pod.get("metadata")?.get("labels")?.get(key)?.as_str()
-}
-
-/// Containers of a kind (`containers`, `initContainers`) with their names.
-fn containers<'a>(pod: &'a Value, kind: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
-    let list = pod.get("spec").and_then(|spec| spec.get(kind)).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|container| Some((container.get("name")?.as_str()?, container)))
 }

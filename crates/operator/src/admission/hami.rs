@@ -5,17 +5,10 @@ use pool::Strategy;
 use serde_json::Value;
 use types::{Percent, Qos};
 
-use super::read::{MOST_GPUS, WHOLE, names, phase};
+use super::container::{self, MOST_GPUS, WHOLE, names, phase, resource};
 use super::vendor::{FAMILIES, Family, NVIDIA};
 use super::wish::{ContainerWish, Dialect};
 use super::{Refusal, annotation};
-
-/// A resource of a container: from its limits, else from its requests.
-pub(super) fn resource<'a>(container: &'a Value, name: &str) -> Option<&'a Value> {
-    let resources = container.get("resources")?;
-    let of = |kind: &str| resources.get(kind).and_then(|kind| kind.get(name));
-    of("limits").or_else(|| of("requests"))
-}
 
 fn whole(container: &str, name: &str, value: &Value, most: u64) -> Result<u64, Refusal> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -51,7 +44,9 @@ pub(super) fn family(pod: &Value) -> Result<Option<Family>, Refusal> {
 /// Every container that names a resource of the family.
 pub(super) fn containers(pod: &Value, family: Family, dialect: Dialect) -> Result<Vec<ContainerWish>, Refusal> {
     let mut wishes = Vec::new();
-    for (name, container) in super::containers(pod, "containers").chain(super::containers(pod, "initContainers")) {
+    for (name, container) in
+        container::containers(pod, "containers").chain(container::containers(pod, "initContainers"))
+    {
         let number = |resource_name: &str, most: u64| -> Result<Option<u64>, Refusal> {
             let value = resource(container, resource_name);
             Ok(value.map(|value| whole(name, resource_name, value, most)).transpose()?.filter(|&number| number > 0))
@@ -88,7 +83,7 @@ pub(super) fn containers(pod: &Value, family: Family, dialect: Dialect) -> Resul
 /// The class that a pod names as a resource.
 pub(super) fn priority(pod: &Value) -> Result<Option<Qos>, Refusal> {
     let mut qos = None;
-    for (name, container) in super::containers(pod, "containers") {
+    for (name, container) in container::containers(pod, "containers") {
         if let Some(value) = NVIDIA.priority.and_then(|name| resource(container, name)) {
             qos = Some(match whole(name, "nvidia.com/priority", value, u64::from(u32::MAX))? {
                 0 => Qos::High,

@@ -10,10 +10,11 @@ use crd::names;
 use json_patch::Patch;
 use serde_json::{Value, json};
 
+use super::Refusal;
+use super::container::containers;
 use super::edit::Edits;
 use super::vendor::{FAMILIES, Family, NVIDIA};
 use super::wish::{Mode, Wish};
-use super::{Refusal, containers};
 use crate::Settings;
 
 const VOLUME: &str = "tensor-fusion";

@@ -6,21 +6,16 @@
 
 use std::str::FromStr;
 
-use crd::Phase;
 use pool::Isolation;
 use serde_json::Value;
 use types::{Percent, Qos};
 
+use super::container::{MOST_GPUS, WHOLE, containers, names, phase, resource};
 use super::hami;
 use super::vendor::NVIDIA;
 use super::wish::{ContainerWish, Dialect, GangWish, Mode, Wish};
-use super::{Refusal, annotation, containers, label};
+use super::{Refusal, annotation, label};
 use crate::{Profile, Settings, duration};
-
-pub(super) const MOST_GPUS: u32 = 128;
-
-/// All of a card.
-pub(super) const WHOLE: Percent = Percent::new(100);
 
 /// The wish of a pod, or `None` when it has none.
 pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<Option<Wish>, Refusal> {
@@ -28,7 +23,7 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
     let asked = label(pod, &format!("{}/enabled", settings.domain)) == Some("true")
         || reader.text("enabled").is_some_and(|text| text == "true");
     let fractions = hami::family(pod)?;
-    let cards = names(pod).any(|container| hami::resource(container, NVIDIA.count).is_some());
+    let cards = names(pod).any(|container| resource(container, NVIDIA.count).is_some());
     let dialect = if asked
         && !(fractions.is_some() && reader.text("vram-limit").is_none() && reader.text("vram-request").is_none())
     {
@@ -102,22 +97,6 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
         containers,
         pool,
     }))
-}
-
-/// All containers that may ask for GPUs.
-pub(super) fn names(pod: &Value) -> impl Iterator<Item = &Value> {
-    containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(_, container)| container)
-}
-
-/// When a container runs, by its name.
-pub(super) fn phase(pod: &Value, name: &str) -> Phase {
-    match containers(pod, "initContainers").find(|(of, _)| *of == name) {
-        None => Phase::Main,
-        Some((_, container)) if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") => {
-            Phase::Sidecar
-        }
-        Some(_) => Phase::Init,
-    }
 }
 
 struct Reader<'a> {
