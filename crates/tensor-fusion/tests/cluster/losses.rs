@@ -6,13 +6,15 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use super::case::{Case, case};
-use super::kubernetes::{PATIENCE, SYSTEM, apply, get, kubectl, switch, until};
-use super::pods;
+use super::kubernetes::{PATIENCE, SYSTEM, apply, create, get, kubectl, list, switch, until};
+use super::pods::{self, holder};
 use super::workloads::{busy, computes, computes_still, deployment, job, prints, wish};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("losses::pods_wait_for_an_operator_that_was_killed", pods_wait_for_an_operator_that_was_killed).on_nodes(),
+        case("losses::without_a_webhook_only_those_that_ask_wait", without_a_webhook_only_those_that_ask_wait)
+            .on_nodes(),
         case("losses::an_agent_that_dies_leaves_programs_alone", an_agent_that_dies_leaves_programs_alone).on_nodes(),
         case("losses::the_api_server_restarts", || restarted("kube-apiserver", "after-api-server")).on_nodes(),
         case("losses::a_lost_node_is_replaced_by_the_other", a_lost_node_is_replaced_by_the_other).on_nodes(),
@@ -63,6 +65,35 @@ fn pods_wait_for_an_operator_that_was_killed() -> Result<(), Failed> {
     apply(&job("after-operator", &wish(""), TENANT, "{}"))?;
     prints("after-operator", "tenant")?;
     kubectl("delete job after-operator")?;
+    Ok(())
+}
+
+fn without_a_webhook_only_those_that_ask_wait() -> Result<(), Failed> {
+    let scale = |replicas: u32| {
+        kubectl(&format!("scale deployment -n {SYSTEM} tensor-fusion-operator --replicas={replicas}"))?;
+        until("so many operators are there", PATIENCE, || {
+            match list(&format!("pods -n {SYSTEM} -l app.kubernetes.io/component=operator"))?.len() {
+                there if there == replicas as usize => Ok(()),
+                there => Err(format!("{there} are there")),
+            }
+        })
+    };
+    scale(0)?;
+    let meanwhile = || -> Result<(), String> {
+        let plain = holder("plain", "default", "", "").replace(", tensor-fusion.ai/enabled: 'true'", "");
+        create(&plain)?;
+        pods::running("default", "plain")?;
+        match create(&holder("asks", "default", "tensor-fusion.ai/vram-limit: 100Mi", "")) {
+            Err(error) if error.contains("failed calling webhook") => Ok(()),
+            other => Err(format!("a pod that asks was not refused for want of a webhook: {other:?}")),
+        }
+    };
+    let went = meanwhile();
+    scale(2)?;
+    kubectl(&format!("rollout status -n {SYSTEM} deployment/tensor-fusion-operator --timeout=120s"))?;
+    went?;
+    create(&holder("asks", "default", "tensor-fusion.ai/vram-limit: 100Mi", ""))?;
+    pods::running("default", "asks")?;
     Ok(())
 }
 
