@@ -53,7 +53,7 @@ pub struct Settings {
     /// The folder of sockets, with a folder for each pod.
     pub sockets: PathBuf,
     /// The kubelet's pod-resources socket.
-    pub kubelet: Option<PathBuf>,
+    pub kubelet: PathBuf,
 }
 
 /// Whether the agent does its work.
@@ -95,8 +95,9 @@ async fn work(client: Client, node: Arc<Node>, settings: Settings, health: Arc<H
     let (notices, told) = mpsc::unbounded_channel();
     tokio::spawn(events::tell(client.clone(), settings.node_name.clone(), told));
     let new = Arc::new(Notify::new());
-    let (reported, health_of_report) = (settings.clone(), Arc::clone(&health));
-    tokio::spawn(report::keep(client.clone(), Arc::clone(&node), reported, health_of_report, Arc::clone(&new)));
+    let report =
+        report::keep(client.clone(), Arc::clone(&node), settings.clone(), Arc::clone(&health), Arc::clone(&new));
+    tokio::spawn(report);
     let mut server = Server::new(node, settings.node_name.clone(), settings.sockets.clone(), notices);
 
     let here = watcher::Config::default().fields(&format!("spec.nodeName={}", settings.node_name));

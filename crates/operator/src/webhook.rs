@@ -85,7 +85,7 @@ impl Webhook {
             Err(error) => Answer::refusal("", 400, format!("this is no review of a pod: {error}")),
         };
         let counted = match answer.verdict() {
-            Verdict::Refused { .. } => Some(&self.refused),
+            Verdict::Refused { .. } | Verdict::NotLeading => Some(&self.refused),
             Verdict::Changed(..) => Some(&self.changed),
             Verdict::Unchanged => None,
         };

@@ -110,7 +110,7 @@ impl Hypervisor {
             pool: self.pool,
             namespace: self.namespace,
             sockets: self.socket_folder,
-            kubelet: Some(self.pod_resources),
+            kubelet: self.pod_resources,
         };
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         tokio::select! {

@@ -67,16 +67,16 @@ async fn report_with(
     settings: &Settings,
     given: &mut Option<Given>,
 ) -> Result<(), String> {
-    match &settings.kubelet {
-        Some(socket) if socket.exists() => match kubelet::given(socket).await {
-            Ok(now) => *given = Some(now),
-            Err(error) if given.is_some() => tracing::warn!(%error, "what the kubelet said before holds"),
-            Err(error) => return Err(error.to_string()),
-        },
-        _ => *given = Some(Given::default()),
-    }
-    let given = given.clone().unwrap_or_default();
-    report(client, gpus, settings, &given).await.map_err(|error| error.to_string())
+    let now = if settings.kubelet.exists() { kubelet::given(&settings.kubelet).await } else { Ok(Given::default()) };
+    let given = match (now, given) {
+        (Ok(now), given) => &*given.insert(now),
+        (Err(error), Some(before)) => {
+            tracing::warn!(%error, "what the kubelet said before holds");
+            &*before
+        }
+        (Err(error), None) => return Err(error.to_string()),
+    };
+    report(client, gpus, settings, given).await.map_err(|error| error.to_string())
 }
 
 /// Reports once.
@@ -238,7 +238,7 @@ mod tests {
             pool: "default".to_owned(),
             namespace: "system".to_owned(),
             sockets: "/pods".into(),
-            kubelet: None,
+            kubelet: "/nowhere".into(),
         }
     }
 

@@ -15,9 +15,9 @@ pub(super) fn containers<'a>(pod: &'a Value, kind: &str) -> impl Iterator<Item =
     list.into_iter().flatten().filter_map(|container| Some((container.get("name")?.as_str()?, container)))
 }
 
-/// All containers that may ask for GPUs.
-pub(super) fn names(pod: &Value) -> impl Iterator<Item = &Value> {
-    containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(_, container)| container)
+/// All containers that may ask for GPUs, with their names.
+pub(super) fn all(pod: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    containers(pod, "containers").chain(containers(pod, "initContainers"))
 }
 
 /// When a container runs, by its name.

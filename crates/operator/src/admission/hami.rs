@@ -5,7 +5,7 @@ use pool::Strategy;
 use serde_json::Value;
 use types::{Percent, Qos};
 
-use super::container::{self, MOST_GPUS, WHOLE, names, phase, resource};
+use super::container::{self, MOST_GPUS, WHOLE, all, phase, resource};
 use super::vendor::{FAMILIES, Family, NVIDIA};
 use super::wish::{ContainerWish, Dialect};
 use super::{Refusal, annotation};
@@ -26,7 +26,7 @@ fn whole(container: &str, name: &str, value: &Value, most: u64) -> Result<u64, R
 /// The family of cards of which a pod asks for parts, if it does.
 pub(super) fn family(pod: &Value) -> Result<Option<Family>, Refusal> {
     let mut found: Option<(Family, &str)> = None;
-    for container in names(pod) {
+    for (_, container) in all(pod) {
         for family in FAMILIES {
             let Some(name) = family.made_up().find(|name| resource(container, name).is_some()) else { continue };
             match found {
@@ -44,9 +44,7 @@ pub(super) fn family(pod: &Value) -> Result<Option<Family>, Refusal> {
 /// Every container that names a resource of the family.
 pub(super) fn containers(pod: &Value, family: Family, dialect: Dialect) -> Result<Vec<ContainerWish>, Refusal> {
     let mut wishes = Vec::new();
-    for (name, container) in
-        container::containers(pod, "containers").chain(container::containers(pod, "initContainers"))
-    {
+    for (name, container) in all(pod) {
         let number = |resource_name: &str, most: u64| -> Result<Option<u64>, Refusal> {
             let value = resource(container, resource_name);
             Ok(value.map(|value| whole(name, resource_name, value, most)).transpose()?.filter(|&number| number > 0))
@@ -82,10 +80,10 @@ pub(super) fn containers(pod: &Value, family: Family, dialect: Dialect) -> Resul
 
 /// The class that a pod names as a resource.
 pub(super) fn priority(pod: &Value) -> Result<Option<Qos>, Refusal> {
-    let mut qos = None;
+    let (mut qos, resource_name) = (None, NVIDIA.priority.unwrap_or_default());
     for (name, container) in container::containers(pod, "containers") {
-        if let Some(value) = NVIDIA.priority.and_then(|name| resource(container, name)) {
-            qos = Some(match whole(name, "nvidia.com/priority", value, u64::from(u32::MAX))? {
+        if let Some(value) = resource(container, resource_name) {
+            qos = Some(match whole(name, resource_name, value, u64::from(u32::MAX))? {
                 0 => Qos::High,
                 _ => Qos::Low,
             });

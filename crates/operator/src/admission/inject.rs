@@ -11,7 +11,7 @@ use json_patch::Patch;
 use serde_json::{Value, json};
 
 use super::Refusal;
-use super::container::containers;
+use super::container::all;
 use super::edit::Edits;
 use super::vendor::{FAMILIES, Family, NVIDIA};
 use super::wish::{Mode, Wish};
@@ -31,10 +31,8 @@ pub(super) fn inject(pod: &Value, wish: &Wish, settings: &Settings, unique: &str
     let domain = &settings.domain;
     let secret = secret_name(unique);
     for container in &wish.containers {
-        let mut known = containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name);
-        if !known.any(|name| name == container.name) {
-            let known: Vec<&str> =
-                containers(pod, "containers").chain(containers(pod, "initContainers")).map(|(name, _)| name).collect();
+        if !all(pod).any(|(name, _)| name == container.name) {
+            let known: Vec<&str> = all(pod).map(|(name, _)| name).collect();
             let allowed = format!("one of the pod's containers: {}", known.join(", "));
             return Err(Refusal::new(format!("annotation {domain}/inject-container"), &container.name, allowed));
         }
@@ -108,18 +106,17 @@ fn delivery(local: bool, settings: &Settings) -> Value {
 
 /// Takes away resources that no node has, and the cards that come from us instead.
 fn strip(edits: &mut Edits, path: &str, container: &Value, wish: &Wish) {
-    let ours = |family: &&Family| wish.vendor.as_deref().unwrap_or(NVIDIA.vendor) == family.vendor;
-    let names = || {
-        let cards = FAMILIES.iter().filter(ours).map(|family| family.count);
-        FAMILIES.iter().flat_map(Family::made_up).chain(cards)
+    let vendor = wish.vendor.as_deref().unwrap_or(NVIDIA.vendor);
+    let goes = |name: &str| {
+        let of = |family: &Family| {
+            family.made_up().any(|made_up| made_up == name) || (family.vendor == vendor && family.count == name)
+        };
+        FAMILIES.iter().any(of)
     };
     let Some(resources) = container.get("resources") else { return };
     for kind in ["limits", "requests"] {
         let Some(amounts) = resources.get(kind).and_then(Value::as_object) else { continue };
-        let mut there: Vec<&str> = names().filter(|name| amounts.contains_key(*name)).collect();
-        there.sort_unstable();
-        there.dedup();
-        for name in there {
+        for name in amounts.keys().filter(|name| goes(name)) {
             edits.remove(&format!("{path}/resources/{kind}"), name);
         }
     }

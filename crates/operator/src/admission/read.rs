@@ -10,7 +10,7 @@ use pool::Isolation;
 use serde_json::Value;
 use types::{Percent, Qos};
 
-use super::container::{MOST_GPUS, WHOLE, containers, names, phase, resource};
+use super::container::{MOST_GPUS, WHOLE, all, containers, phase, resource};
 use super::hami;
 use super::vendor::NVIDIA;
 use super::wish::{ContainerWish, Dialect, GangWish, Mode, Wish};
@@ -23,7 +23,7 @@ pub(super) fn read(pod: &Value, namespace: &str, settings: &Settings) -> Result<
     let asked = label(pod, &format!("{}/enabled", settings.domain)) == Some("true")
         || reader.text("enabled").is_some_and(|text| text == "true");
     let fractions = hami::family(pod)?;
-    let cards = names(pod).any(|container| resource(container, NVIDIA.count).is_some());
+    let cards = all(pod).any(|(_, container)| resource(container, NVIDIA.count).is_some());
     let dialect = if asked
         && !(fractions.is_some() && reader.text("vram-limit").is_none() && reader.text("vram-request").is_none())
     {

@@ -50,9 +50,14 @@ fn gates(pod: &Pod) -> Vec<Value> {
     gates.into_iter().flatten().filter(|gate| gate.name != names::GATE).map(|gate| json!({"name": gate.name})).collect()
 }
 
+/// What a node selector's `matchFields` says for one node.
+pub(super) fn only(node: &str) -> Value {
+    json!({"key": "metadata.name", "operator": "In", "values": [node]})
+}
+
 /// The pod's own terms, each narrowed to the node. Terms are alternatives, so each of them must say it.
 fn terms(pod: &Pod, node: &str) -> Vec<Value> {
-    let here = json!({"key": "metadata.name", "operator": "In", "values": [node]});
+    let here = only(node);
     let own = || {
         let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
         Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)

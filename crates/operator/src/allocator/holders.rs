@@ -14,7 +14,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use super::claim::Claim;
+use super::bind;
+use super::claim::{self, Claim};
 use crate::Settings;
 
 /// A card that nobody uses is given back after so long.
@@ -73,7 +74,7 @@ impl Holders {
     pub(super) fn see(&mut self, pod: &Pod) -> bool {
         let name = pod.name_any();
         let spec = pod.spec.as_ref();
-        let over = super::claim::is_finished(pod);
+        let over = claim::is_finished(pod);
         let holder = Holder {
             claim: pod.annotations().get(FOR).cloned().unwrap_or_default(),
             has_node: spec.is_some_and(|spec| spec.node_name.is_some()),
@@ -163,23 +164,14 @@ fn count(claim: &Claim) -> u32 {
 
 /// A pod that holds cards for a claim on one of these nodes.
 pub(super) fn pod(claim: &Claim, nodes: &[String], settings: &Settings) -> Value {
-    let here = json!({"key": "metadata.name", "operator": "In", "values": nodes});
-    // A term names one node by a field; terms are alternatives.
-    let terms: Vec<Value> = nodes
-        .iter()
-        .map(|node| {
-            let mut term = here.clone();
-            term["values"] = json!([node]);
-            json!({"matchFields": [term]})
-        })
-        .collect();
-    let cards = json!({(names::NVIDIA_GPU): count(claim).to_string()});
+    // Terms are alternatives.
+    let terms: Vec<Value> = nodes.iter().map(|node| json!({"matchFields": [bind::only(node)]})).collect();
     let mut container = json!({
         "name": names::CARD_HOLDER,
         "image": settings.client_image,
         "command": ["/tensor-fusion", "hold"],
         "resources": {
-            "limits": {(names::NVIDIA_GPU): cards[names::NVIDIA_GPU], "memory": "32Mi"},
+            "limits": {(names::NVIDIA_GPU): count(claim).to_string(), "memory": "32Mi"},
             "requests": {"cpu": "1m", "memory": "8Mi"},
         },
     });

@@ -177,7 +177,7 @@ impl Allocator {
             Change::Refused(refused) => self.refused(refused),
             Change::Stays(name) => {
                 self.holders.stays(&name);
-                self.look_up();
+                self.look_at_foreign();
             }
             other => self.fact(other),
         }

@@ -35,6 +35,8 @@ pub enum Verdict {
     Unchanged,
     /// It is changed by this JSON patch, and its author is told this.
     Changed(ByteString, Option<String>),
+    /// It is not made, for only the leader could say more.
+    NotLeading,
     /// It is not made.
     Refused {
         /// As of HTTP.
@@ -54,7 +56,7 @@ impl Answer {
     /// Whether only the leader could have said more.
     #[must_use]
     pub fn is_the_leaders(&self) -> bool {
-        matches!(&self.verdict, Verdict::Refused { message, .. } if message == NOT_LEADING)
+        matches!(self.verdict, Verdict::NotLeading)
     }
 
     /// What becomes of the pod.
@@ -74,23 +76,26 @@ impl Answer {
             patch: None,
             status: None,
         };
-        match &self.verdict {
-            Verdict::Unchanged => {}
+        let refused = match &self.verdict {
+            Verdict::Unchanged => None,
             Verdict::Changed(patch, warning) => {
                 response.patch_type = Some("JSONPatch");
                 response.patch = Some(patch);
                 response.warnings.extend(warning.as_deref());
+                None
             }
-            Verdict::Refused { code, message } => {
-                let reason = match code {
-                    422 => "Invalid",
-                    429 => "TooManyRequests",
-                    400 => "BadRequest",
-                    _ => "InternalError",
-                };
-                response.allowed = false;
-                response.status = Some(Status { status: "Failure", code: *code, reason, message });
-            }
+            Verdict::Refused { code, message } => Some((*code, message.as_str())),
+            Verdict::NotLeading => Some((429, NOT_LEADING)),
+        };
+        if let Some((code, message)) = refused {
+            let reason = match code {
+                422 => "Invalid",
+                429 => "TooManyRequests",
+                400 => "BadRequest",
+                _ => "InternalError",
+            };
+            response.allowed = false;
+            response.status = Some(Status { status: "Failure", code, reason, message });
         }
         let review = Review { api_version: "admission.k8s.io/v1", kind: "AdmissionReview", response };
         // Strings, numbers and names that are strings: nothing that could fail.
@@ -162,9 +167,8 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
         let text = "annotation enabled-replicas: the pod has no controller whose replicas could be counted";
         return Err((422, text.to_owned()));
     };
-    let again = |text: &str| Err((429, text.to_owned()));
     if !leads {
-        return again(NOT_LEADING);
+        return Ok(Verdict::NotLeading);
     }
     let enabled = wish.enabled_replicas.unwrap_or(u32::MAX);
     match grey.reserve(&owner, uid, enabled, question.is_dry()) {
@@ -173,7 +177,7 @@ fn decided(question: &Question, settings: &Settings, grey: &Grey, leads: bool) -
             patch.0.push(annotate(&names::key(COUNTER_KEY), uid));
             written(&patch, wish.warning())
         }
-        Room::Unknown => again("the pods that there are, are not known yet: ask again"),
+        Room::Unknown => Err((429, "the pods that there are, are not known yet: ask again".to_owned())),
     }
 }
 

@@ -67,8 +67,8 @@ impl Board<'_> {
         requests: &[Request],
     ) -> Option<Vec<Placement>> {
         let nobody = OnNode::default();
-        let nodes = (0..).map(NodeIndex).zip(self.inventory.nodes());
-        nodes.into_iter().find_map(|(node, _)| {
+        let mut nodes = (0..).map(NodeIndex).zip(self.inventory.nodes());
+        nodes.find_map(|(node, _)| {
             let site = Site::new(self.inventory, node, requests)?;
             site.fit(self.without_leaving(&site, by_node.get(&node).unwrap_or(&nobody)))
         })

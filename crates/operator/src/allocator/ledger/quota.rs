@@ -83,8 +83,12 @@ impl Ledger {
 
     /// Whether every quota of the namespace allows so much more.
     pub(super) fn check_total(&self, claim: &Claim, usage: Usage) -> Result<(), Waiting> {
+        let mut totals = self.totals(&claim.namespace).peekable();
+        if totals.peek().is_none() {
+            return Ok(());
+        }
         let used = self.used_before(claim);
-        self.totals(&claim.namespace).try_for_each(|total| check_total(total, usage, used))
+        totals.try_for_each(|total| check_total(total, usage, used))
     }
 
     /// What must be given back in the namespace before its quotas allow so much more.
@@ -150,7 +154,7 @@ fn check_single(single: &QuotaSingle, parts: &[Part]) -> Result<(), Waiting> {
 
 fn check_total(total: &QuotaTotal, more: Usage, used: Usage) -> Result<(), Waiting> {
     if let Some(most) = total.max_workers
-        && lacks(total, more, used)?.workers > 0
+        && workers_over(total, more, used) > 0
     {
         return Err(Waiting::Quota(
             format!("the namespace's quota allows {most} workers, and has {}", used.workers),
@@ -166,16 +170,20 @@ fn check_total(total: &QuotaTotal, more: Usage, used: Usage) -> Result<(), Waiti
     Ok(())
 }
 
+/// By how many workers both together go beyond a quota.
+fn workers_over(total: &QuotaTotal, more: Usage, used: Usage) -> u64 {
+    let workers = more.workers.saturating_add(used.workers);
+    total.max_workers.map_or(0, |most| workers.saturating_sub(u64::try_from(most).unwrap_or_default()))
+}
+
 /// By how much both together go beyond a quota.
 fn lacks(total: &QuotaTotal, more: Usage, used: Usage) -> Result<Usage, Waiting> {
     let amount = |asked, used, resource: &Option<Resource>| {
         resource.as_ref().map_or(Ok(Amount::default()), |resource| Ok(over(asked, used, ceiling(resource)?)))
     };
-    let most = total.max_workers.map(|most| u64::try_from(most).unwrap_or_default());
-    let workers = more.workers.saturating_add(used.workers);
     Ok(Usage {
         requests: amount(more.requests, used.requests, &total.requests)?,
         limits: amount(more.limits, used.limits, &total.limits)?,
-        workers: most.map(|most| workers.saturating_sub(most)).unwrap_or_default(),
+        workers: workers_over(total, more, used),
     })
 }

@@ -21,7 +21,7 @@ impl Allocator {
             News::Gone(name) => self.holders.gone(name),
             News::Complete => return self.complete("holders"),
         };
-        changed && self.look_up()
+        changed && self.look_at_foreign()
     }
 
     /// Makes holders for those that wait, and ends those that nobody needs.
@@ -54,7 +54,7 @@ impl Allocator {
             });
         }
         if !going.is_empty() {
-            self.look_up();
+            self.look_at_foreign();
         }
     }
 

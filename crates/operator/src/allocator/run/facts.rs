@@ -159,9 +159,20 @@ impl Allocator {
     }
 
     /// Looks all GPUs up in the catalogue again.
-    pub(super) fn look_up(&mut self) -> bool {
+    fn look_up(&mut self) -> bool {
         let mut changed = self.ledger.set_catalogue(self.models.catalogue());
         for (name, seen) in &self.seen {
+            let card = known(seen, &self.ledger, &self.holders);
+            changed |= self.ledger.set_card(name, Some(card));
+        }
+        changed
+    }
+
+    /// Tells the ledger anew of the cards that a device plugin gives out. Whether anything changed.
+    pub(super) fn look_at_foreign(&mut self) -> bool {
+        let mut changed = false;
+        for name in &self.foreign {
+            let Some(seen) = self.seen.get(name) else { continue };
             let card = known(seen, &self.ledger, &self.holders);
             changed |= self.ledger.set_card(name, Some(card));
         }
